@@ -1,0 +1,121 @@
+"""What the guest itself says, through Proxmox' `qm guest`.
+
+1. The guest is not trusted: every answer is bounded, parsed defensively, and never used as a command.
+2. Inside the guest only programs that every system has are started, as argument vectors.
+3. No agent is "unknown", never "the guest does not see it".
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..host.base import Host, HostError
+
+ANSWER_LIMIT = 4 * 1024 * 1024
+"""Characters of guest output that are looked at."""
+
+_LINUX_DEVICES = (
+    "find", "-L", "/sys/bus/pci/devices", "-maxdepth", "2", "-name", "uevent", "-exec", "cat", "{}", ";",
+)  # fmt: skip
+_WINDOWS_DEVICES = (
+    "powershell.exe", "-NoProfile", "-NonInteractive", "-Command",
+    "Get-PnpDevice -PresentOnly | Select-Object InstanceId,Status,Problem,Service | ConvertTo-Json -Compress",
+)  # fmt: skip
+_WINDOWS_ID = re.compile(r"PCI\\VEN_([0-9A-F]{4})&DEV_([0-9A-F]{4})", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class GuestDevice:
+    """One PCI function as the guest sees it. `driver` empty: none. `problem`: what Windows complains about."""
+
+    id: str
+    driver: str
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """The guest gave no usable answer; `reason` in Proxmox' or our words."""
+
+    reason: str
+
+
+def os_of(host: Host, vmid: int) -> str | Silence:
+    """`mswindows`, `debian`, … as the agent's get-osinfo says."""
+    answer = _qm(host, ("qm", "guest", "cmd", str(vmid), "get-osinfo"))
+    if isinstance(answer, Silence):
+        return answer
+    identity = answer.get("id")
+    return identity if isinstance(identity, str) else Silence("the agent did not name the guest's system")
+
+
+def devices_in(host: Host, vmid: int) -> tuple[GuestDevice, ...] | Silence:
+    """All PCI functions that the guest's own kernel lists."""
+    system = os_of(host, vmid)
+    if isinstance(system, Silence):
+        return system
+    windows = system == "mswindows"
+    output = execute(host, vmid, _WINDOWS_DEVICES if windows else _LINUX_DEVICES)
+    if isinstance(output, Silence):
+        return output
+    return _windows_devices(output) if windows else _linux_devices(output)
+
+
+def execute(host: Host, vmid: int, argv: Sequence[str], timeout: int = 60) -> str | Silence:
+    """Standard output of a program in the guest that ended with 0."""
+    answer = _qm(host, ("qm", "guest", "exec", str(vmid), "--timeout", str(timeout), "--", *argv), timeout + 15)
+    if isinstance(answer, Silence):
+        return answer
+    if not answer.get("exited"):
+        return Silence(f"{argv[0]} did not end within {timeout} s in the guest")
+    if answer.get("exitcode") != 0:
+        return Silence(f"{argv[0]} ended with {answer.get('exitcode')} in the guest")
+    output = answer.get("out-data", "")
+    return output[:ANSWER_LIMIT] if isinstance(output, str) else Silence("the agent's output was no text")
+
+
+def _qm(host: Host, argv: Sequence[str], timeout: float = 30.0) -> dict[str, object] | Silence:
+    try:
+        ran = host.run(argv, timeout=timeout)
+    except HostError as error:
+        return Silence(str(error))
+    if not ran.ok:
+        return Silence((ran.stderr.strip() or ran.stdout.strip() or f"qm ended with {ran.rc}").splitlines()[-1])
+    try:
+        answer = json.loads(ran.stdout[:ANSWER_LIMIT] or "{}")
+    except (ValueError, RecursionError):
+        return Silence("the agent's answer was not whole")
+    return answer if isinstance(answer, dict) else Silence("the agent's answer had a wrong form")
+
+
+def _linux_devices(output: str) -> tuple[GuestDevice, ...]:
+    """uevent files one after the other; DRIVER, when there is one, is the first line of its device's block."""
+    found: list[GuestDevice] = []
+    driver = ""
+    for line in output.splitlines():
+        key, _, value = line.partition("=")
+        if key == "DRIVER":
+            driver = value
+        elif key == "PCI_ID":
+            found.append(GuestDevice(value.lower(), driver))
+        elif key == "MODALIAS":
+            driver = ""
+    return tuple(found)
+
+
+def _windows_devices(output: str) -> tuple[GuestDevice, ...] | Silence:
+    try:
+        rows = json.loads(output)
+    except (ValueError, RecursionError):
+        return Silence("the list of devices was not whole")
+    found: list[GuestDevice] = []
+    for row in rows if isinstance(rows, list) else [rows]:
+        match = _WINDOWS_ID.match(str(row.get("InstanceId", ""))) if isinstance(row, dict) else None
+        if match is not None:
+            healthy = row.get("Status") == "OK"
+            problem = "" if healthy else f"{row.get('Status')} {row.get('Problem') or ''}".strip()
+            found.append(GuestDevice(":".join(match.groups()).lower(), str(row.get("Service") or ""), problem))
+    return tuple(found)

@@ -1,0 +1,245 @@
+"""Everything that is known about one machine at one moment. Frozen, no I/O.
+
+1. `None` means that nobody could answer, and a `Gap` says why: unknown is not no.
+2. `files` holds the text of every file that a plan may edit, so that planning never reads the machine.
+3. Field names follow the kernel and Proxmox.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from .pci import Address, Device
+from .usb import UsbDevice
+from .vm import Vm
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A question that nobody answered: `about` names the fact (`kernel.cmdline`), `reason` why it is missing."""
+
+    about: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Iommu:
+    """`units` are the names under /sys/class/iommu (dmar0, ivhd0, …): not empty is Proxmox' own test for "on"."""
+
+    units: tuple[str, ...] | None = None
+    interrupt_remapping: bool | None = None
+    address_width: int | None = None
+    """Bits of the host IOMMU's address space, the smallest of all units."""
+    unsafe_interrupts: bool | None = None
+
+    @property
+    def on(self) -> bool | None:
+        return None if self.units is None else bool(self.units)
+
+
+@dataclass(frozen=True, slots=True)
+class Cpu:
+    vendor: str | None = None
+    """`GenuineIntel` or `AuthenticAMD`, as in /proc/cpuinfo."""
+    model: str | None = None
+    physical_bits: int | None = None
+    flags: frozenset[str] | None = None
+    count: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Firmware:
+    uefi: bool | None = None
+    secure_boot: bool | None = None
+    dmar: bool | None = None
+    """The DMAR table (Intel VT-d) is there."""
+    ivrs: bool | None = None
+    """The IVRS table (AMD-Vi) is there."""
+    product: str | None = None
+    laptop: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    release: str | None = None
+    """As `uname -r` says: `6.8.12-4-pve`."""
+    cmdline: str | None = None
+    boot_id: str | None = None
+
+    @property
+    def version(self) -> tuple[int, int] | None:
+        """(major, minor), None when the release is unknown or odd."""
+        head = (self.release or "").split("-")[0].split(".")
+        if len(head) < 2 or not (head[0].isdigit() and head[1].isdigit()):
+            return None
+        return int(head[0]), int(head[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Modules:
+    loaded: frozenset[str] | None = None
+    """Names as in /proc/modules, underscores."""
+    initramfs: frozenset[str] | None = None
+    """Modules inside the running kernel's initramfs; None when it was not looked into."""
+    initramfs_tool: str | None = None
+    """`initramfs-tools` or `dracut`."""
+
+
+class Loader(Enum):
+    """Who builds the command line of the next boot, and from which file."""
+
+    GRUB = "grub"
+    """GRUB on the root file system: /etc/default/grub, update-grub."""
+    GRUB_ESP = "grub-esp"
+    """GRUB on ESPs kept by proxmox-boot-tool: /etc/default/grub, proxmox-boot-tool refresh."""
+    SYSTEMD_BOOT = "systemd-boot"
+    """/etc/kernel/cmdline, proxmox-boot-tool refresh."""
+
+
+@dataclass(frozen=True, slots=True)
+class Esp:
+    """One ESP that proxmox-boot-tool keeps: its UUID, and which loaders are configured on it."""
+
+    uuid: str
+    loaders: tuple[Loader, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Boot:
+    """`loaders`: all that may start this host next time; more than one is a mixed host. None: nobody could say."""
+
+    loaders: tuple[Loader, ...] | None = None
+    esps: tuple[Esp, ...] = ()
+    managed: bool | None = None
+    """Whether proxmox-boot-tool manages ESPs (/etc/kernel/proxmox-boot-uuids exists)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """Room on a file system, in bytes."""
+
+    path: str
+    total: int
+    free: int
+
+
+class UseKind(Enum):
+    """Why the host needs a device."""
+
+    ROOT_DISK = "root-disk"
+    BOOT_DISK = "boot-disk"
+    POOL_DISK = "pool-disk"
+    DATA_DISK = "data-disk"
+    MANAGEMENT_NET = "management-net"
+    CLUSTER_NET = "cluster-net"
+    BRIDGE_NET = "bridge-net"
+    CONSOLE = "console"
+    KEYBOARD = "keyboard"
+    BOOT_USB = "boot-usb"
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """The host uses the function at `address` for `kind`; `detail` names it: `pve on /dev/nvme0n1`, `vmbr0 ← eno1`."""
+
+    address: Address
+    kind: UseKind
+    detail: str
+    vital: bool = False
+    """Losing it costs people the host: its root, its boot disk, its management network, its cluster."""
+
+
+@dataclass(frozen=True, slots=True)
+class Display:
+    """Who shows the host's console. `console_owner`: the function behind the active framebuffer."""
+
+    console_owner: Address | None = None
+    framebuffer: str | None = None
+    """Driver name of fb0 (`simpledrmdrmfb`, `i915drmfb`); empty when the host has no framebuffer."""
+    serial_console: bool | None = None
+    connected: tuple[Address, ...] = ()
+    """Functions with a monitor connected, by DRM."""
+
+
+@dataclass(frozen=True, slots=True)
+class MapEntry:
+    """One `map` line of a cluster resource mapping."""
+
+    node: str
+    path: str
+    options: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceMapping:
+    """A PCI (`kind` pci) or USB (`kind` usb) resource mapping."""
+
+    kind: str
+    name: str
+    entries: tuple[MapEntry, ...]
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Pve:
+    """Proxmox VE. `version` None with `installed` False: this is not a Proxmox host."""
+
+    installed: bool | None = None
+    version: str | None = None
+    """pve-manager's version: `9.2.11`."""
+    qemu_server: str | None = None
+    node: str | None = None
+    nodes: tuple[str, ...] | None = None
+    quorate: bool | None = None
+    writable: bool | None = None
+    """/etc/pve accepts writes."""
+    backup_vmids: Mapping[int, str] = field(default_factory=dict)
+    """Guests in a backup job and the job's mode."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """The whole machine."""
+
+    host: str
+    """How the host was named: `local`, `sim:DIR`, `capture:FILE`, `root:DIR`."""
+    devices: tuple[Device, ...] = ()
+    usb: tuple[UsbDevice, ...] = ()
+    iommu: Iommu = Iommu()
+    cpu: Cpu = Cpu()
+    firmware: Firmware = Firmware()
+    kernel: Kernel = Kernel()
+    modules: Modules = Modules()
+    boot: Boot = Boot()
+    display: Display = Display()
+    pve: Pve = Pve()
+    guests: tuple[Vm, ...] | None = None
+    mappings: tuple[ResourceMapping, ...] = ()
+    uses: tuple[Use, ...] = ()
+    uses_known: frozenset[str] = frozenset()
+    """Which of `disks`, `network`, `console`, `keyboard` were fully looked at; the others are unknown."""
+    spaces: tuple[Space, ...] = ()
+    memory_total: int | None = None
+    memory_free: int | None = None
+    files: Mapping[str, str | None] = field(default_factory=dict)
+    """Text by path; None: the file is not there; a path missing from the map was not readable.
+    A directory is listed with a trailing slash and the text `directory`."""
+    gaps: tuple[Gap, ...] = ()
+
+    def device(self, address: Address) -> Device | None:
+        return next((device for device in self.devices if device.address == address), None)
+
+    def guest(self, vmid: int) -> Vm | None:
+        return next((guest for guest in self.guests or () if guest.vmid == vmid), None)
+
+    def group(self, number: int) -> tuple[Device, ...]:
+        """All members of an IOMMU group, bridges included."""
+        return tuple(device for device in self.devices if device.iommu_group == number)
+
+    def uses_of(self, address: Address) -> tuple[Use, ...]:
+        return tuple(use for use in self.uses if use.address == address)
+
+    def gap(self, about: str) -> Gap | None:
+        return next((gap for gap in self.gaps if gap.about == about), None)

@@ -1,0 +1,118 @@
+"""A plan: named places whose content is text, each with the text it has and the text it shall have.
+
+1. Values only. Diff, apply, verify, undo and replay compare the two columns; nothing else knows how to undo.
+2. Invariants are checked when a plan is made: a cell once, `before != after`,
+   no until-reboot cell in a plan that reboots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from .finding import Finding
+from .wish import Wish
+
+UNTIL_REBOOT = frozenset({"driver", "sysfs", "vmstate"})
+"""Kinds of cells whose content a reboot resets."""
+
+READ_ONLY = frozenset({"arg", "group", "iommu"})
+"""Kinds that can be expected but not changed."""
+
+WRITABLE = UNTIL_REBOOT | {"file", "script", "dir", "vm", "unit", "mapping"}
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Cell:
+    """A named place whose content is text, or None when there is nothing.
+
+    file:/PATH            whole content; text is UTF-8 with surrogateescape, so any bytes survive
+    script:/PATH          the same, executable (mode 0755)
+    dir:/PATH             `directory`
+    driver:ADDRESS        driver name, empty text: none
+    sysfs:/PATH           trimmed content
+    vm:VMID/KEY           option string as Proxmox stores it
+    vmstate:VMID          `running` or `stopped`
+    unit:NAME             `enabled` or `disabled`
+    mapping:KIND/NAME     canonical entry
+    arg:NAME              read only: the running kernel's argument, `NAME=VALUE` or `NAME`
+    group:ADDRESS         read only: IOMMU group number
+    iommu:                read only: `on` or `off`
+    """
+
+    kind: str
+    name: str
+
+    @classmethod
+    def parse(cls, text: str) -> Cell:
+        kind, colon, name = text.partition(":")
+        if not colon or kind not in WRITABLE | READ_ONLY:
+            raise ValueError(f"not a cell: {text!r}")
+        return cls(kind, name)
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    cell: Cell
+    before: str | None
+    after: str | None
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """Read-only proof wanted after the changes (and after the reboot, if there is one)."""
+
+    cell: Cell
+    text: str | None
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All changes of one run.
+
+    id            short name of the run, unique on the machine: `20261121-140501-gpu-100`
+    machine       node name, and the hosts' machine id when known: a plan is for this machine only
+    refreshes     names in the table of change.refresh, run once after the changes and again after their undo
+    reboot        whether the changes take effect only at the next boot
+    irreversible  what no undo brings back, in words; empty in an ordinary plan
+    way_home      lines printed before a reboot: which key to press, which words to delete
+    """
+
+    id: str
+    machine: str
+    goal: str
+    wishes: tuple[Wish, ...] = ()
+    changes: tuple[Change, ...] = ()
+    refreshes: tuple[str, ...] = ()
+    reboot: bool = False
+    expects: tuple[Expectation, ...] = ()
+    irreversible: tuple[str, ...] = ()
+    risks: tuple[Finding, ...] = ()
+    way_home: tuple[str, ...] = ()
+    vmid: int | None = None
+    devices: Mapping[str, str] = field(default_factory=dict)
+    """Address to vendor:device of every function the plan was made for: they must still sit there when it is applied."""
+
+    def __post_init__(self) -> None:
+        cells = [change.cell for change in self.changes]
+        if len(set(cells)) != len(cells):
+            raise ValueError("a plan names a cell twice")
+        for change in self.changes:
+            if change.before == change.after:
+                raise ValueError(f"{change.cell} would not change")
+            if change.cell.kind not in WRITABLE:
+                raise ValueError(f"{change.cell} cannot be written")
+            if self.reboot and change.cell.kind in UNTIL_REBOOT:
+                raise ValueError(f"{change.cell} does not survive the reboot that this plan needs")
+
+    def inverse(self) -> Plan:
+        """The way back: the same cells in the opposite order with their columns exchanged, the same refreshes."""
+        back = tuple(
+            Change(change.cell, change.after, change.before, f"undo: {change.why}") for change in reversed(self.changes)
+        )
+        return replace(self, changes=back, expects=())

@@ -1,0 +1,143 @@
+"""Guests as Proxmox VE writes them down: the configuration file's text and what it claims.
+
+1. Values and text only; reading files is the probe's work.
+2. Values are kept verbatim: Proxmox stores `pcie=on` and key order as given, so compare parsed, never as text
+   (recorded exchanges with PVE 8.4 and 9.2: values of hostpci, cpu, machine, vga and usb are stored as given).
+3. `None` where the file could not be read; a guest whose file we cannot read is unknown, not empty.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from .pci import Address
+
+_LINE = re.compile(r"([a-z][a-z_]*[0-9]*):\s*(.*?)\s*")
+_SECTION = re.compile(r"\[(.*)\]\s*")
+_TRUE = frozenset({"1", "on", "yes", "true"})
+
+
+@dataclass(frozen=True, slots=True)
+class HostPci:
+    """One hostpciN entry, expanded. `addresses` lists every function that the entry takes."""
+
+    key: str
+    options: Mapping[str, str]
+    addresses: tuple[Address, ...]
+    mapping: str = ""
+
+    def on(self, option: str) -> bool:
+        return self.options.get(option, "0").lower() in _TRUE
+
+
+@dataclass(frozen=True, slots=True)
+class Vm:
+    """One guest.
+
+    config   active section of the configuration, last value of a repeated key wins as in Proxmox
+    pending  what becomes active at the next start of a running guest
+    digest   SHA-1 of the file's text, what Proxmox calls `digest`
+    running  None when nobody could say
+    """
+
+    vmid: int
+    node: str
+    config: Mapping[str, str]
+    pending: Mapping[str, str] = field(default_factory=dict)
+    deleting: tuple[str, ...] = ()
+    digest: str = ""
+    running: bool | None = None
+    ha_managed: bool | None = None
+    hostpci: tuple[HostPci, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.config.get("name", f"VM {self.vmid}")
+
+    @property
+    def lock(self) -> str:
+        return self.config.get("lock", "")
+
+    def value(self, key: str) -> str | None:
+        """The value that the next start will see: pending over active, None when unset."""
+        if key in self.pending:
+            return self.pending[key]
+        return None if key in self.deleting else self.config.get(key)
+
+    def flag(self, key: str, default: bool = False) -> bool:
+        value = self.value(key)
+        return default if value is None else value.split(",")[0].lower() in _TRUE
+
+
+def digest_of(text: str) -> str:
+    """Proxmox' `digest`: SHA-1 of the configuration file's text (seen in every recorded exchange)."""
+    return hashlib.sha1(text.encode("utf-8", "surrogateescape"), usedforsecurity=False).hexdigest()
+
+
+def parse_config(text: str) -> tuple[dict[str, str], dict[str, str], tuple[str, ...]]:
+    """Split a qemu-server configuration into (active, pending, keys that pending deletes).
+
+    Snapshot and cloud-init sections are passed over; lines that Proxmox could not parse are too.
+    """
+    active: dict[str, str] = {}
+    pending: dict[str, str] = {}
+    deleting: tuple[str, ...] = ()
+    section: dict[str, str] | None = active
+    for line in text.splitlines():
+        if header := _SECTION.fullmatch(line):
+            section = pending if header.group(1) == "PENDING" else None
+            continue
+        match = _LINE.fullmatch(line)
+        if match is None or section is None:
+            continue
+        key, value = match.groups()
+        if section is pending and key == "delete":
+            deleting += tuple(part.lstrip("!") for part in re.split(r"[\s,;]+", value) if part)
+        else:
+            section[key] = value
+    return active, pending, deleting
+
+
+def parse_options(value: str, default_key: str) -> dict[str, str]:
+    """Read a property string: `host,hidden=1` with default key `cputype` gives {cputype: host, hidden: 1}."""
+    options: dict[str, str] = {}
+    for part in value.split(","):
+        if part:
+            key, equals, text = part.partition("=")
+            options.update({key: text} if equals else {default_key: key})
+    return options
+
+
+def same_options(left: str | None, right: str | None) -> bool:
+    """Whether two property strings mean the same: key order, empty parts and spellings of true do not count."""
+    if left is None or right is None:
+        return left == right
+    return _canonical(left) == _canonical(right)
+
+
+def _canonical(value: str) -> dict[str, str]:
+    truth = dict.fromkeys(_TRUE, "1") | dict.fromkeys(("off", "no", "false"), "0")
+    return {key: truth.get(text.lower(), text) for key, text in parse_options(value, "").items()}
+
+
+def expand_host(host: str, known: Iterable[Address]) -> tuple[Address, ...]:
+    """Functions that a hostpci `host=` takes, in order. `01:00` is a prefix match over all functions.
+
+    `;` joins several functions. Source: qemu-server PCI.pm, parse_hostpci. Unknown addresses with a function are kept:
+    the configuration claims them although the machine lacks them.
+    """
+    present = sorted(known)
+    found: list[Address] = []
+    for part in host.split(";"):
+        full = part if part.count(":") == 2 else f"0000:{part}"
+        if "." in full:
+            try:
+                found.append(Address.parse(full))
+            except ValueError:
+                continue
+        else:
+            found += [address for address in present if address.slot == full.lower()]
+    return tuple(found)

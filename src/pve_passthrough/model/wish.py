@@ -1,0 +1,72 @@
+"""What should be true, before anyone has looked at what is. Values only; a wish is a union of small facts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .pci import Address
+
+
+@dataclass(frozen=True, slots=True)
+class ArgPresent:
+    """The next boot's kernel command line contains `token`, e.g. `intel_iommu=on`."""
+
+    token: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class ArgAbsent:
+    """No `token` on the next boot's kernel command line; `token` is compared whole."""
+
+    token: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimById:
+    """vfio-pci takes every function with one of these IDs at boot, before the drivers named in `before` load."""
+
+    ids: tuple[str, ...]
+    before: tuple[str, ...]
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimByAddress:
+    """vfio-pci takes exactly this function at boot, if `id` (vendor:device) is still what sits there."""
+
+    address: Address
+    id: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleOption:
+    """`options MODULE TEXT` in our modprobe file, e.g. kvm ignore_msrs=1."""
+
+    module: str
+    text: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class VmOption:
+    """Guest `vmid` has `key` set to `value` (None: unset)."""
+
+    vmid: int
+    key: str
+    value: str | None
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A file we do not own shall have this text: used to mend a line that is broken."""
+
+    path: str
+    text: str
+    why: str
+
+
+Wish = ArgPresent | ArgAbsent | ClaimById | ClaimByAddress | ModuleOption | VmOption | Text

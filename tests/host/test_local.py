@@ -1,0 +1,127 @@
+"""Local: links stay inside the tree, writing is whole or not at all, and "not there" is not "could not say"."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pve_passthrough.host.base import Busy, Missing, Refused, Unreadable
+from pve_passthrough.host.local import READ_LIMIT, Local, replace_file, run_program
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    root = tmp_path / "root"
+    (root / "sys/devices/a").mkdir(parents=True)
+    (root / "sys/bus").mkdir()
+    (root / "sys/devices/a/vendor").write_text("0x10de\n")
+    (root / "sys/bus/link").symlink_to("../devices/a")
+    (root / "sys/bus/absolute").symlink_to("/sys/devices/a/vendor")
+    (root / "sys/bus/escape").symlink_to("../../../../../../../../../../etc/passwd")
+    (root / "sys/bus/outside").symlink_to("/etc/passwd")
+    (root / "sys/bus/loop").symlink_to("loop")
+    return root
+
+
+def test_reads_through_links_inside_the_tree(tree: Path) -> None:
+    host = Local(str(tree))
+    assert host.read("/sys/bus/link/vendor") == b"0x10de\n"
+    assert host.read("/sys/bus/absolute") == b"0x10de\n"
+    assert host.link("/sys/bus/link") == "../devices/a"
+    assert host.names("/sys/bus/link") == ("vendor",)
+
+
+@pytest.mark.parametrize("name", ["escape", "outside"])
+def test_no_link_leads_out_of_the_tree(tree: Path, name: str) -> None:
+    with pytest.raises(Missing):
+        Local(str(tree)).read(f"/sys/bus/{name}")
+
+
+def test_parent_directories_end_at_the_root(tree: Path) -> None:
+    (tree / "etc").mkdir()
+    (tree / "etc/passwd").write_text("ours")
+    assert Local(str(tree)).read("/sys/bus/escape") == b"ours"
+
+
+def test_missing_and_unreadable_are_two_answers(tree: Path) -> None:
+    host = Local(str(tree))
+    with pytest.raises(Missing):
+        host.read("/sys/nothing")
+    with pytest.raises(Missing):
+        host.read("/sys/devices/a/vendor/below")
+    with pytest.raises(Unreadable):
+        host.read("/sys/bus/loop")
+    with pytest.raises(Unreadable):
+        host.read("/sys/devices")
+
+
+def test_too_long_a_file_is_unreadable(tmp_path: Path) -> None:
+    with open(tmp_path / "long", "wb") as stream:
+        stream.truncate(READ_LIMIT + 1)
+    with pytest.raises(Unreadable, match="longer"):
+        Local(str(tmp_path)).read("/long")
+
+
+def test_a_tree_is_never_changed_and_starts_no_program(tree: Path) -> None:
+    host = Local(str(tree))
+    with pytest.raises(Refused):
+        host.write("/sys/bus/new", b"x")
+    with pytest.raises(Refused):
+        host.append("/log", b"x")
+    with pytest.raises(Unreadable):
+        host.run(["true"])
+    assert not (tree / "log").exists()
+
+
+def test_replacing_keeps_mode_and_follows_the_link(tmp_path: Path) -> None:
+    real = tmp_path / "modules"
+    real.write_text("old")
+    real.chmod(0o640)
+    (tmp_path / "modules.conf").symlink_to("modules")
+    replace_file(str(tmp_path / "modules.conf"), b"new", None)
+    assert real.read_text() == "new"
+    assert real.stat().st_mode & 0o7777 == 0o640
+    assert (tmp_path / "modules.conf").is_symlink()
+
+
+def test_a_new_file_is_readable_and_a_script_executable(tmp_path: Path) -> None:
+    replace_file(str(tmp_path / "plain"), b"x", None)
+    replace_file(str(tmp_path / "script"), b"x", 0o755)
+    assert (tmp_path / "plain").stat().st_mode & 0o777 == 0o644
+    assert (tmp_path / "script").stat().st_mode & 0o777 == 0o755
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "grub"
+    target.write_text("old")
+
+    def full(handle: int, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(OSError, match="No space"):
+        replace_file(str(target), b"new", None)
+    monkeypatch.undo()
+    assert target.read_text() == "old"
+    assert os.listdir(tmp_path) == ["grub"]
+
+
+def test_a_second_lock_is_busy(tmp_path: Path) -> None:
+    host = Local()
+    path = str(tmp_path / "lock")
+    with host.lock(path), pytest.raises(Busy), host.lock(path):
+        pytest.fail("two held the lock")
+    with host.lock(path):
+        pass
+
+
+def test_programs_answer_in_plain_english_or_not_at_all() -> None:
+    assert run_program(["sh", "-c", "echo $LC_ALL; exit 3"], b"", 10).stdout == "C\n"
+    assert run_program(["sh", "-c", "exit 3"], b"", 10).rc == 3
+    assert run_program(["cat"], b"in", 10).stdout == "in"
+    with pytest.raises(Missing):
+        run_program(["/no/such/program"], b"", 10)
+    with pytest.raises(Unreadable, match="no answer"):
+        run_program(["sleep", "5"], b"", 0.05)
