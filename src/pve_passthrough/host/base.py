@@ -73,6 +73,9 @@ class Host(Protocol):
     def read(self, path: str) -> bytes:
         """Whole content of a file (at most 16 MiB; longer is `Unreadable`)."""
 
+    def head(self, path: str, size: int) -> bytes:
+        """The first `size` bytes of a file, without asking the kernel for more."""
+
     def names(self, path: str) -> tuple[str, ...]:
         """Names in a directory, sorted."""
 

@@ -44,6 +44,16 @@ class Local:
         except OSError as error:
             raise _answer(path, error) from error
 
+    def head(self, path: str, size: int) -> bytes:
+        try:
+            handle = self._open(path)
+            try:
+                return os.read(handle, size)
+            finally:
+                os.close(handle)
+        except OSError as error:
+            raise _answer(path, error) from error
+
     def names(self, path: str) -> tuple[str, ...]:
         with _answering(path):
             return tuple(sorted(os.listdir(self.real(path))))
@@ -70,7 +80,7 @@ class Local:
     def write(self, path: str, data: bytes | None, mode: int | None = None) -> None:
         self._may_change(path)
         with _answering(path):
-            if path.startswith("/sys/") or path.startswith("/proc/"):
+            if path.startswith(("/sys/", "/proc/")):
                 _write_attribute(self.real(path), data or b"")
             else:
                 replace_file(self.real(path), data, mode, foreign=path.startswith("/etc/pve/"))

@@ -52,6 +52,10 @@ class Recorder:
             self.answers.reads[path] = answer = self._inner.read(path)
         return answer
 
+    def head(self, path: str, size: int) -> bytes:
+        """The whole file is recorded, so that a later probe may ask for more of it."""
+        return self.read(path)[:size]
+
     def names(self, path: str) -> tuple[str, ...]:
         with _remembering(self.answers.names, path):
             self.answers.names[path] = answer = self._inner.names(path)
@@ -95,23 +99,26 @@ class Replay:
     changeable = False
 
     def __init__(self, answers: Answers, name: str) -> None:
-        self._answers = answers
+        self.answers = answers
         self.name = name
 
     def read(self, path: str) -> bytes:
-        return _told(self._answers.reads.get(path), path)
+        return _told(self.answers.reads.get(path), path)
+
+    def head(self, path: str, size: int) -> bytes:
+        return self.read(path)[:size]
 
     def names(self, path: str) -> tuple[str, ...]:
-        return _told(self._answers.names.get(path), path)
+        return _told(self.answers.names.get(path), path)
 
     def link(self, path: str) -> str:
-        return _told(self._answers.links.get(path), path)
+        return _told(self.answers.links.get(path), path)
 
     def room(self, path: str) -> Room:
-        return _told(self._answers.rooms.get(path), path)
+        return _told(self.answers.rooms.get(path), path)
 
     def run(self, argv: Sequence[str], stdin: bytes = b"", timeout: float = 60.0) -> Ran:
-        return _told(self._answers.runs.get(tuple(argv)), argv[0])
+        return _told(self.answers.runs.get(tuple(argv)), argv[0])
 
     def write(self, path: str, data: bytes | None, mode: int | None = None) -> None:
         _refuse(path)

@@ -41,6 +41,8 @@ class Iommu:
 
 @dataclass(frozen=True, slots=True)
 class Cpu:
+    """The processors; all of them are taken to be alike."""
+
     vendor: str | None = None
     """`GenuineIntel` or `AuthenticAMD`, as in /proc/cpuinfo."""
     model: str | None = None
@@ -51,6 +53,8 @@ class Cpu:
 
 @dataclass(frozen=True, slots=True)
 class Firmware:
+    """What the firmware says about itself and about the IOMMU."""
+
     uefi: bool | None = None
     secure_boot: bool | None = None
     dmar: bool | None = None
@@ -63,6 +67,8 @@ class Firmware:
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
+    """The running kernel and how it was started."""
+
     release: str | None = None
     """As `uname -r` says: `6.8.12-4-pve`."""
     cmdline: str | None = None
@@ -79,6 +85,8 @@ class Kernel:
 
 @dataclass(frozen=True, slots=True)
 class Modules:
+    """Loaded modules, and those that are loaded before the root file system is there."""
+
     loaded: frozenset[str] | None = None
     """Names as in /proc/modules, underscores."""
     initramfs: frozenset[str] | None = None

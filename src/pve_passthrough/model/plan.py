@@ -56,6 +56,8 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Change:
+    """One cell, the text that it has and the text that it shall have; None: nothing there."""
+
     cell: Cell
     before: str | None
     after: str | None
@@ -96,7 +98,7 @@ class Plan:
     way_home: tuple[str, ...] = ()
     vmid: int | None = None
     devices: Mapping[str, str] = field(default_factory=dict)
-    """Address to vendor:device of every function the plan was made for: they must still sit there when it is applied."""
+    """Address to vendor:device of every function the plan is for: they must still sit there when it is applied."""
 
     def __post_init__(self) -> None:
         cells = [change.cell for change in self.changes]
@@ -115,4 +117,4 @@ class Plan:
         back = tuple(
             Change(change.cell, change.after, change.before, f"undo: {change.why}") for change in reversed(self.changes)
         )
-        return replace(self, changes=back, expects=())
+        return replace(self, goal=f"take back: {self.goal}", changes=back, expects=(), risks=(), way_home=())

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -74,6 +73,8 @@ class Vm:
 
 def digest_of(text: str) -> str:
     """Proxmox' `digest`: SHA-1 of the configuration file's text (seen in every recorded exchange)."""
+    import hashlib  # OpenSSL is the largest single cost of a glance, and most hosts have few guests
+
     return hashlib.sha1(text.encode("utf-8", "surrogateescape"), usedforsecurity=False).hexdigest()
 
 

@@ -1,0 +1,489 @@
+"""The verbs of the program, as functions of plain values.
+
+1. Nothing here prints, asks or reads the command line: the face does.
+2. A verb looks first, judges second, changes last; what it found travels with what it returns.
+3. A hazard is accepted by its name or not at all; some by nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from . import rules
+from .errors import Exit, Failure
+from .host.base import Host, HostError
+from .host.local import Local
+from .model.facts import Facts
+from .model.finding import Actor, Finding, Level, Verdict
+from .model.pci import Address
+
+if TYPE_CHECKING:
+    from .change import Listing
+    from .guest import Rung
+    from .model.plan import Plan
+    from .model.run import Run
+    from .model.vm import Vm
+
+QUORUM_PATIENCE = 300.0
+"""Seconds that the boot unit gives the cluster to become quorate before it touches a guest."""
+_NAME_LISTS = ("/usr/share/misc/pci.ids", "/usr/share/hwdata/pci.ids")
+
+NEVER = "never"
+"""The hazard that nothing accepts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What `check` found. `addresses` are the functions that the words named; empty for a look at the whole host."""
+
+    facts: Facts
+    addresses: tuple[Address, ...]
+    vmid: int | None
+    findings: tuple[Finding, ...]
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A plan together with the look that it rests on."""
+
+    checked: Checked
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What the ladder found for one guest."""
+
+    facts: Facts
+    vm: Vm
+    rungs: tuple[Rung, ...]
+
+
+# -- looking -------------------------------------------------------------------------------------
+
+
+def open_host(spec: str) -> Host:
+    """The host that `--host SPEC` names. Raises Failure for a spec that names none."""
+    kind, _, rest = spec.partition(":")
+    if spec == "local":
+        return Local()
+    if kind == "root" and rest:
+        return _existing(Local(rest), rest)
+    if kind == "capture" and rest:
+        return _replay(rest)
+    if kind == "sim" and rest:
+        return _simulated(rest)
+    if kind == "ssh" and rest:
+        raise Failure(
+            "host.ssh", "Nothing was done: other machines over SSH are not built yet.",
+            hint="Run pve-passthrough on that node.", code=Exit.USAGE,
+        )  # fmt: skip
+    raise Failure(
+        "host.unknown", f"Nothing was done: {spec!r} names no host.",
+        hint="Use local, root:DIR, capture:FILE or sim:DIR.", code=Exit.USAGE,
+    )  # fmt: skip
+
+
+def _existing(host: Local, directory: str) -> Local:
+    if not os.path.isdir(directory):
+        raise Failure("host.unknown", f"Nothing was done: there is no directory {directory}.", code=Exit.USAGE)
+    return host
+
+
+def _simulated(directory: str) -> Host:
+    from .host.simulated import Simulated
+
+    if not os.path.isfile(os.path.join(directory, "sim", "machine.json")):
+        raise Failure(
+            "host.unknown", f"Nothing was done: {directory} holds no simulated host.",
+            hint=f"Make one with `pve-passthrough sim create {directory}`.", code=Exit.USAGE,
+        )  # fmt: skip
+    return Simulated(directory)
+
+
+def _replay(file: str) -> Host:
+    from .capture import ARCHIVE_LIMIT, unpack
+    from .host.replay import Replay
+
+    try:
+        with open(file, "rb") as stream:
+            data = stream.read(ARCHIVE_LIMIT + 1)
+    except OSError as error:
+        raise Failure(
+            "capture.unreadable", f"Nothing was done: {file} could not be read ({error.strerror}).", code=Exit.USAGE
+        ) from error
+    return Replay(unpack(data, file), f"capture:{file}")
+
+
+def look(host: Host, *, deep: bool = False) -> Facts:
+    """Facts about the host; `deep` also asks what takes time (what is inside the initramfs)."""
+    from .probe import probe
+
+    return probe(host, deep=deep, pci_ids=_own_name_list(host))
+
+
+def _own_name_list(host: Host) -> bytes | None:
+    """This machine's pci.ids, for a tree or a capture that brought none: names are no facts about the host."""
+    if isinstance(host, Local) and host.changeable:
+        return None
+    for path in _NAME_LISTS:
+        with contextlib.suppress(OSError), open(path, "rb") as stream:
+            return stream.read()
+    return None
+
+
+def check(host: Host, words: Sequence[str] = (), vmid: int | None = None) -> Checked:
+    """Readiness of the host, or of the devices that `words` name, or of a guest."""
+    return judge(look(host, deep=bool(words)), words, vmid)
+
+
+def judge(facts: Facts, words: Sequence[str], vmid: int | None) -> Checked:
+    addresses = resolve(facts, words)
+    findings = rules.judge(facts, rules.Request(addresses, vmid))
+    return Checked(facts, addresses, vmid, findings, rules.verdict(findings))
+
+
+def resolve(facts: Facts, words: Sequence[str]) -> tuple[Address, ...]:
+    """Functions that the words name; none for no words. Raises Failure for a word that names nothing."""
+    if not words:
+        return ()
+    from . import planning
+
+    return planning.resolve(facts, words)
+
+
+def next_step(result: Checked, words: Sequence[str]) -> str:
+    """The command that a person would type next."""
+    devices = " ".join(words) or ("gpu" if any(device.is_display for device in result.facts.devices) else "DEVICE")
+    vm = result.vmid or "ID"
+    prefix = "pve-passthrough" if result.facts.host == "local" else f"pve-passthrough --host {result.facts.host}"
+    if result.verdict is Verdict.BLOCKED:
+        worst = next((one for one in result.findings if one.level is Level.BLOCKS), None)
+        return f"{prefix} explain {worst.rule}" if worst else ""
+    if result.verdict is Verdict.UNKNOWN or not result.facts.devices:
+        return f"{prefix} check --output-format json-pretty"
+    if not words:
+        return f"{prefix} plan {devices} --vm {vm}"
+    if result.verdict is Verdict.CHANGES_NEEDED:
+        return f"{prefix} up {devices} --vm {vm}"
+    return f"{prefix} verify --vm {vm}" if result.vmid else f"{prefix} plan {devices} --vm {vm}"
+
+
+# -- planning ------------------------------------------------------------------------------------
+
+
+def plan(
+    host: Host, words: Sequence[str], vmid: int, *, profile: str | None = None, accept: Iterable[str] = ()
+) -> Planned:
+    """The plan that gives the named devices to a guest. Raises Failure when something forbids it."""
+    from .change import machine_name
+
+    facts = look(host, deep=True)
+    return plan_from(facts, words, vmid, machine=machine_name(host), profile=profile, accept=accept)
+
+
+def plan_from(
+    facts: Facts,
+    words: Sequence[str],
+    vmid: int,
+    *,
+    machine: str,
+    profile: str | None = None,
+    accept: Iterable[str] = (),
+) -> Planned:
+    """The same from facts alone, for the machine with this name. Raises Failure when something forbids it."""
+    from .planning import give, make_plan
+
+    accepted = frozenset(accept)
+    checked = judge(facts, words, vmid)
+    _refuse_hazards(checked.findings, accepted)
+    wishes = give(facts, checked.addresses, vmid, profile=profile, accept=accepted)
+    made = make_plan(
+        facts,
+        wishes,
+        goal=f"give {' '.join(words)} to guest {vmid}",
+        vmid=vmid,
+        now=time.strftime("%Y%m%d-%H%M%S"),
+        machine=machine,
+    )
+    made = replace(
+        made,
+        risks=(*made.risks, *_remaining(checked, made)),
+        devices={str(device.address): device.id for device in map(facts.device, checked.addresses) if device},
+    )
+    return Planned(checked, made)
+
+
+def _remaining(checked: Checked, made: Plan) -> tuple[Finding, ...]:
+    """What will still be wrong or unknown when the plan has been carried out."""
+    from .planning import outcome
+
+    then = rules.judge(outcome(checked.facts, made), rules.Request(checked.addresses, checked.vmid))
+    awaited = {"platform.iommu"} if any(one.cell.kind == "iommu" for one in made.expects) else set()
+    return tuple(
+        finding for finding in then if finding.level in (Level.HARMS, Level.UNKNOWN) and finding.rule not in awaited
+    )
+
+
+def hazard_names(failure: Failure) -> tuple[str, ...]:
+    """Names that `--accept` takes to get past this failure; none when nothing does."""
+    words = failure.problem.hint.split()
+    return tuple(words[at + 1] for at, word in enumerate(words[:-1]) if word == "--accept")
+
+
+def hazards(findings: Iterable[Finding], accepted: frozenset[str]) -> tuple[Finding, ...]:
+    """Hazards that nobody has accepted, those that nothing accepts first."""
+    open_ones = [
+        finding
+        for finding in findings
+        if finding.hazard and finding.level in (Level.BLOCKS, Level.HARMS) and finding.hazard not in accepted - {NEVER}
+    ]
+    return tuple(sorted(open_ones, key=lambda finding: finding.hazard != NEVER))
+
+
+def _refuse_hazards(findings: Iterable[Finding], accepted: frozenset[str]) -> None:
+    findings = tuple(findings)
+    refused = hazards(findings, accepted)
+    if refused:
+        worst = refused[0]
+        names = sorted({finding.hazard for finding in refused} - {NEVER})
+        never = worst.hazard == NEVER
+        raise Failure(
+            f"refused.{worst.rule}",
+            f"Nothing was changed. {worst.message}",
+            *(line for finding in refused for line in ((finding.message,) if finding is not worst else ())),
+            *worst.evidence,
+            hint=(worst.fix.text if worst.fix else "No option overrides this.")
+            if never
+            else f"If that is what you want, name it: {' '.join(f'--accept {name}' for name in names)}",
+            code=Exit.REFUSED,
+        )
+    blocking = [f for f in findings if f.level is Level.BLOCKS and f.actor is not Actor.US and not f.hazard]
+    if blocking:
+        worst = blocking[0]
+        raise Failure(
+            f"blocked.{worst.rule}",
+            f"Nothing was changed. {worst.message}",
+            *worst.evidence,
+            hint=worst.fix.text if worst.fix else f"pve-passthrough explain {worst.rule}",
+            code=Exit.BLOCKED,
+        )
+
+
+def save_plan(made: Plan, file: str) -> None:
+    """Keep a plan for later; it still runs only on its machine and while nothing has changed."""
+    from .change import dump_plan
+
+    try:
+        with open(file, "x", encoding="utf-8", opener=lambda path, flags: os.open(path, flags, 0o600)) as stream:
+            stream.write(dump_plan(made))
+    except OSError as error:
+        raise Failure("plan.not-saved", f"The plan was not saved: {file}: {error.strerror}.") from error
+
+
+def load_plan(file: str) -> Plan:
+    """A plan kept by `save_plan`. Raises Failure for a file that is not one."""
+    from .change import load_plan as parse_plan
+
+    try:
+        with open(file, encoding="utf-8") as stream:
+            return parse_plan(stream.read(4 * 1024 * 1024), file)
+    except (OSError, UnicodeError) as error:
+        raise Failure("plan.unreadable", f"Nothing was changed: {file} could not be read ({error}).") from error
+
+
+def _program() -> str:
+    """The command that the boot unit starts: the launcher that started us, else the one on the path."""
+    import shutil
+
+    launcher = sys.argv[0] if os.access(sys.argv[0], os.X_OK) else shutil.which("pve-passthrough")
+    if launcher is None:
+        raise Failure(
+            "host.no-launcher", "Nothing was changed: the boot unit would not know which program to start.",
+            hint="Start it through its launcher `pve-passthrough`, not as a module.",
+        )  # fmt: skip
+    return os.path.realpath(launcher)
+
+
+# -- changing ------------------------------------------------------------------------------------
+
+
+def apply(host: Host, made: Plan) -> Run:
+    """Run the plan. The run's phase says how far it came; a reboot is the caller's business."""
+    from .change import start
+
+    may_change(host)
+    _still_there(host, made)
+    return _looked_after(host, lambda: start(host, made))
+
+
+def _still_there(host: Host, made: Plan) -> None:
+    """Cards move and vanish between a plan and its run: every function must be the one the plan was made for."""
+    for address, identity in made.devices.items():
+        try:
+            now = ":".join(
+                host.read(f"/sys/bus/pci/devices/{address}/{name}")
+                .decode("ascii", "replace")
+                .strip()
+                .removeprefix("0x")
+                for name in ("vendor", "device")
+            )
+        except HostError as error:
+            raise Failure(
+                "plan.device-gone", f"Nothing was changed: {address} ({identity}) is not there any more.", str(error),
+                hint="Look again with `pve-passthrough devices`, and plan again.",
+            ) from error  # fmt: skip
+        if now != identity:
+            raise Failure(
+                "plan.device-gone", f"Nothing was changed: {address} holds {now}, the plan was made for {identity}.",
+                hint="Look again with `pve-passthrough devices`, and plan again.",
+            )  # fmt: skip
+
+
+def resume(host: Host, *, booting: bool = False) -> Run | None:
+    """Bring the unfinished run on as far as it goes; None when there is none. Safe at any time, twice, by anyone."""
+    from . import change
+
+    may_change(host)
+    done = change.resume(host, patience=QUORUM_PATIENCE if booting else 0.0)
+    if done is None or done.ended:
+        change.boot_unit.remove(host)
+    return done
+
+
+def undo(host: Host, run_id: str | None = None) -> Run:
+    """Take back a run: the named one, else the newest that is not undone."""
+    from . import change
+
+    may_change(host)
+    chosen = run_id or _newest_standing(host)
+    return _looked_after(host, lambda: change.undo(host, chosen))
+
+
+def _looked_after(host: Host, act: Callable[[], Run]) -> Run:
+    """Let the boot unit stand by for as long as a run is unfinished: a power cut may come at any moment."""
+    from .change import boot_unit, unfinished
+
+    boot_unit.install(host, _program())
+    try:
+        done = act()
+    except Failure as failure:
+        # Whoever holds the lock still needs the unit.
+        if failure.code is not Exit.LOCKED and unfinished(host) is None:
+            boot_unit.remove(host)
+        raise
+    if done.ended:
+        boot_unit.remove(host)
+    return done
+
+
+def _newest_standing(host: Host) -> str:
+    from .model.run import Phase
+
+    standing = [run for run in history(host).runs if run.phase is not Phase.UNDONE]
+    if not standing:
+        raise Failure("run.none", "Nothing was changed: there is no run to undo.", hint="pve-passthrough status")
+    return standing[-1].plan.id
+
+
+def history(host: Host) -> Listing:
+    """All runs on this host, oldest first, and those whose record could not be read.
+
+    An undo whose reboot has happened meanwhile is recorded as finished: its own boot unit was taken away with the rest.
+    """
+    from .change import all_runs
+    from .model.run import Phase
+
+    listing = all_runs(host)
+    awaiting = any(run.phase is Phase.UNDO_REBOOT for run in listing.runs)
+    if awaiting and host.changeable and (host.name != "local" or os.geteuid() == 0):
+        resume(host)
+        return all_runs(host)
+    return listing
+
+
+def reboot(host: Host) -> None:
+    """Ask the host to restart."""
+    ran = host.run(("systemctl", "reboot"))
+    if not ran.ok:
+        raise Failure("reboot.failed", "The machine was not restarted.", ran.stderr.strip() or ran.stdout.strip())
+
+
+def after_boot(host: Host) -> Run | None:
+    """On a simulated host that has just started: the boot unit's work, then the guests start. Else nothing."""
+    from .host import simulated
+
+    if not isinstance(host, simulated.Simulated) or not host.world.state().get("boot_unit_due"):
+        return None
+    done = resume(host, booting=True)
+    simulated.finish_boot(host.world)
+    return done
+
+
+def is_simulated(host: Host) -> bool:
+    return host.name.startswith("sim:")
+
+
+def may_change(host: Host) -> None:
+    """Raises Failure when this host cannot be changed, or not by this user."""
+    if not host.changeable:
+        raise Failure(
+            "host.read-only", f"Nothing was changed: {host.name} can only be looked at.", code=Exit.USAGE
+        )  # fmt: skip
+    if host.name == "local" and os.geteuid() != 0:
+        raise Failure("host.not-root", "Nothing was changed: only root may change this machine.", hint="Use sudo.")
+
+
+# -- proving -------------------------------------------------------------------------------------
+
+
+def verify(host: Host, vmid: int, *, top: int = 3, start: bool = True, patience: float | None = None) -> Proof:
+    """Climb the ladder for one guest of this node."""
+    from .guest import AGENT_PATIENCE, climb
+
+    if start:
+        may_change(host)
+    facts = look(host)
+    vm = facts.guest(vmid)
+    if vm is None:
+        raise Failure(
+            "guest.missing", f"Nothing was asked: this node has no guest {vmid}.",
+            hint="qm list shows the guests.", code=Exit.USAGE,
+        )  # fmt: skip
+    if start:
+        _guard_the_start(facts, vm)
+    waiting = AGENT_PATIENCE if patience is None else patience
+    return Proof(facts, vm, climb(host, facts, vm, top=top, start=start, patience=waiting))
+
+
+def _guard_the_start(facts: Facts, vm: Vm) -> None:
+    """Starting a guest takes whole IOMMU groups from the host, and groups may be known only since the last boot.
+
+    What was accepted when the device was given stays accepted; what nothing accepts stops the start.
+    """
+    claimed = tuple(address for entry in vm.hostpci for address in entry.addresses)
+    findings = rules.judge(facts, rules.Request(claimed, vm.vmid)) if claimed else ()
+    fatal = tuple(finding for finding in findings if finding.hazard == NEVER)
+    if fatal:
+        raise Failure(
+            f"refused.{fatal[0].rule}", f"{vm.name} ({vm.vmid}) was not started. {fatal[0].message}",
+            *(line for finding in fatal for line in finding.evidence),
+            hint="Take the device out of the guest: pve-passthrough undo", code=Exit.REFUSED,
+        )  # fmt: skip
+
+
+def capture(host: Host, *, redacted: bool = True) -> bytes:
+    """The capture file of a deep look at the host."""
+    from .capture import pack
+    from .host.replay import Recorder
+
+    recorder = Recorder(host)
+    look(recorder, deep=True)
+    return pack(recorder.answers, redacted=redacted)

@@ -1,0 +1,99 @@
+"""The command line: words in, a verb called, an exit code out.
+
+1. A verb's module is loaded when the verb is used: `check` is a glance, so nothing else may cost time.
+2. Data goes to standard output, progress and questions to standard error.
+3. Every failure leaves as four parts (reference, what happened, context, hint) and with its exit code.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from ... import __version__
+from ...errors import Exit, Failure
+
+VERBS: tuple[tuple[str, str, str], ...] = (
+    ("check", "looking", "Readiness of this host, of devices, or of a guest."),
+    ("devices", "looking", "All PCI and USB devices: groups, drivers, who uses what."),
+    ("explain", "looking", "The page of a rule."),
+    ("capture", "looking", "Record this host into a redacted file that replays anywhere."),
+    ("plan", "changing", "What would be changed to give devices to a guest, as diffs."),
+    ("apply", "changing", "Run a plan."),
+    ("up", "changing", "check + plan + confirm + apply + reboot + verify."),
+    ("resume", "changing", "Bring an unfinished run to its end, forward or back."),
+    ("undo", "changing", "Take a run back to the byte."),
+    ("status", "changing", "The runs on this host and how far they came."),
+    ("verify", "proving", "Prove, rung by rung, that a guest has its devices."),
+    ("sim", "simulating", "Make and drive a simulated host."),
+    ("completion", "completing", "Shell completion for bash, zsh or fish."),
+)
+
+
+class Verbs(click.Group):
+    """Verbs by the literal table above, each from its module, loaded when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for name, _, _ in VERBS]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        module = next((module for name, module, _ in VERBS if name == cmd_name), None)
+        if module is None:
+            return None
+        command: click.Command = getattr(importlib.import_module(f".{module}", __name__), cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Verbs"):
+            formatter.write_dl([(name, help_text) for name, _, help_text in VERBS])
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--host",
+    "host_spec",
+    default="local",
+    show_default=True,
+    metavar="HOST",
+    help="local, root:DIR (a tree, read only), capture:FILE, or sim:DIR.",
+)
+@click.version_option(__version__, "--version", prog_name="pve-passthrough")
+@click.pass_context
+def cli(ctx: click.Context, host_spec: str) -> None:
+    """Give a physical device to a Proxmox VE guest, prove that it works, and take it back."""
+    ctx.obj = host_spec
+
+
+def run(argv: list[str] | None = None) -> int:
+    """Run one command line and return its exit code."""
+    try:
+        result: Any = cli.main(argv, prog_name="pve-passthrough", standalone_mode=False)
+    except Failure as failure:
+        _show_failure(failure)
+        return int(failure.code)
+    except click.exceptions.Exit as leaving:
+        return leaving.exit_code
+    except click.Abort:
+        click.echo("\nStopped; nothing more was changed.", err=True)
+        return int(Exit.COULD_NOT)
+    except click.ClickException as error:
+        error.show()
+        return int(Exit.USAGE)
+    except BrokenPipeError:
+        sys.stderr.close()
+        return int(Exit.FINE)
+    return int(result) if isinstance(result, int) else int(Exit.FINE)
+
+
+def _show_failure(failure: Failure) -> None:
+    problem = failure.problem
+    click.secho(f"{problem.ref}: ", err=True, nl=False, fg="red", bold=True)
+    click.echo(problem.message, err=True)
+    for line in problem.context:
+        click.echo(f"    {line}", err=True)
+    if problem.hint:
+        click.secho("  → ", err=True, nl=False, fg="cyan")
+        click.echo(problem.hint, err=True)

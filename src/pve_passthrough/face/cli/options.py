@@ -1,0 +1,45 @@
+"""Options that several verbs share, and how a result becomes output."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+FORMATS = ("text", "json", "json-pretty", "yaml")
+
+
+def output_format(command: _Command) -> _Command:
+    """--output-format as in Proxmox VE's own tools."""
+    return click.option(
+        "--output-format",
+        "form",
+        type=click.Choice(FORMATS),
+        default="text",
+        show_default=True,
+        help="How the result is printed.",
+    )(command)
+
+
+def host_of(context: click.Context) -> Any:
+    """The host named by --host, opened."""
+    from ...app import open_host
+
+    return open_host(context.obj)
+
+
+def emit(form: str, data: Callable[[], Any], text: Callable[[], None]) -> None:
+    """Print the result: `data` makes plain values, `text` prints for people."""
+    if form == "text":
+        text()
+    elif form == "yaml":
+        import yaml
+
+        click.echo(yaml.safe_dump(data(), sort_keys=False, allow_unicode=True), nl=False)
+    else:
+        indent = 2 if form == "json-pretty" else None
+        click.echo(json.dumps(data(), indent=indent, ensure_ascii=True))

@@ -1,0 +1,112 @@
+"""Building a simulated machine: from a description, or from any host that answers.
+
+1. Never into a directory that holds something already; never a link followed out of the source.
+2. Files are laid down as a freshly installed Proxmox host has them; drivers, groups, /proc/cmdline and the boot
+   loader's files are not laid down but follow from refreshing and switching on, as on a real machine.
+3. What a source could not tell and the builder made up is listed in `machine.json` under `invented`.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from ...errors import Exit, Failure
+from . import boot, etc, initramfs, loaders, sysfs
+from .spec import MachineSpec
+from .world import World
+
+
+def create(directory: str, seed: str | MachineSpec) -> World:
+    """Make the machine in an empty or new directory and switch it on. Raises Failure."""
+    spec = seed if isinstance(seed, MachineSpec) else _seed(seed)
+    world = empty_world(directory)
+    world.save_machine(_machine(spec))
+    sysfs.lay_down(world, spec)
+    etc.lay_down(world, spec)
+    first_boot(world)
+    return world
+
+
+def empty_world(directory: str) -> World:
+    if os.path.lexists(directory) and not (os.path.isdir(directory) and not os.listdir(directory)):
+        raise Failure(
+            "sim.not-empty",
+            f"{directory} exists and is not an empty directory; nothing was written",
+            hint="name a directory that does not exist yet",
+            code=Exit.USAGE,
+        )
+    try:
+        os.makedirs(directory, exist_ok=True)
+    except OSError as error:
+        raise Failure("sim.no-directory", f"{directory} could not be made: {error.strerror}") from error
+    return World(directory)
+
+
+def first_boot(world: World) -> None:
+    """Refresh everything that is derived from files, then switch on."""
+    for release in initramfs.kernels(world):
+        initramfs.build(world, release)
+    done = loaders.refresh_all(world)
+    if not done.ok:
+        raise Failure("sim.no-boot", "the new machine's boot loader could not be set up", done.stdout, done.stderr)
+    boot.power_on(world)
+
+
+def _seed(name: str) -> MachineSpec:
+    from .seeds import SEEDS
+
+    if name not in SEEDS:
+        raise Failure(
+            "sim.unknown-seed",
+            f"there is no built-in machine called {name}",
+            hint=f"built in are: {', '.join(SEEDS)}",
+            code=Exit.USAGE,
+        )
+    return SEEDS[name]
+
+
+def _machine(spec: MachineSpec) -> dict[str, Any]:
+    """`sim/machine.json`: what no file of a real machine would show."""
+    natural = {}
+    for device in spec.devices:
+        if device.driver:
+            natural[device.address] = {
+                "driver": device.driver,
+                "module": device.module or None,
+                "others": [{"driver": driver, "module": module} for driver, module in device.others],
+            }
+    holders = {part.rstrip("0123456789") for part in spec.root_partitions}
+    return {
+        "name": spec.name,
+        "natural": natural,
+        "groups": {device.address: device.group for device in spec.devices},
+        "groups_acs": {device.address: device.acs_group for device in spec.devices if device.acs_group is not None},
+        "early": sorted({device.module for device in spec.devices if device.early and device.module}),
+        "cpu": {"vendor": spec.cpu_vendor},
+        "firmware": {"uefi": spec.uefi, "secure_boot": spec.secure_boot, "iommu": True},
+        "esps": [{"uuid": esp.uuid, "grub": esp.grub} for esp in spec.esps],
+        "boot_order": [esp.uuid for esp in spec.esps] or ["disk"],
+        "root": "root=ZFS=" if spec.root.value == "zfs" else "root=/dev/mapper/pve-root",
+        "root_devices": sorted({disk.controller for disk in spec.disks if disk.name.rstrip("p") in _disks_of(holders)}),
+        "screens": {address: list(screen) for address, screen in spec.screens.items()},
+        "classes": sysfs.class_links(spec),
+        "zpool": {"rpool": list(spec.root_partitions)} if spec.root.value == "zfs" else {},
+        "pve": dict(zip(("version", "repoid", "qemu_server"), spec.pve, strict=True)),
+        "guests": {str(vmid): _inside(spec) for vmid in spec.guests},
+        "rooms": {},
+        "failing": [],
+        "faults": [],
+        "invented": [],
+    }
+
+
+def _inside(spec: MachineSpec) -> dict[str, Any]:
+    """What runs in a built-in guest: a Linux with an agent, whose drivers are the ones that the host would use."""
+    drivers = {device.ids: device.driver for device in spec.devices if device.driver}
+    return {"agent": True, "os": "linux", "drivers": drivers}
+
+
+def _disks_of(holders: set[str]) -> set[str]:
+    """`nvme0n1p` without its partition's `p` is the disk."""
+    return {holder.rstrip("p") if holder.startswith("nvme") else holder for holder in holders}

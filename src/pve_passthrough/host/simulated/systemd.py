@@ -1,0 +1,143 @@
+"""`systemctl`: unit files, the links that enable them, and which units run.
+
+1. Enabled means a link in TARGET.wants or TARGET.requires below /etc/systemd/system, made from the unit's [Install].
+2. Units are never run; `start` and `stop` only say so in `state.json`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..base import Ran
+from . import boot
+from .world import World
+
+HOME = "/etc/systemd/system"
+FOLDERS = (
+    HOME,
+    "/run/systemd/system",
+    "/usr/local/lib/systemd/system",
+    "/usr/lib/systemd/system",
+    "/lib/systemd/system",
+)
+
+
+def systemctl(world: World, argv: Sequence[str], stdin: bytes) -> Ran:
+    words = [word for word in argv[1:] if not word.startswith("-")]
+    verb, units = (words[0], [_full(name) for name in words[1:]]) if words else ("", [])
+    if verb == "daemon-reload":
+        return Ran(0)
+    if verb == "reboot":
+        boot.power_on(world)
+        return Ran(0)
+    if verb == "is-system-running":
+        return Ran(0, "running\n")
+    if verb not in _VERBS or not units:
+        return Ran(1, "", f"Unknown command verb '{verb}'.\n")
+    done = [_VERBS[verb](world, unit) for unit in units]
+    worst = max(done, key=lambda one: one.rc)
+    return Ran(worst.rc, "".join(one.stdout for one in done), "".join(one.stderr for one in done))
+
+
+def _full(name: str) -> str:
+    return name if "." in name else f"{name}.service"
+
+
+def _unit_path(world: World, unit: str) -> str | None:
+    return next((f"{folder}/{unit}" for folder in FOLDERS if world.text(f"{folder}/{unit}") is not None), None)
+
+
+def _links(world: World, unit: str) -> list[str]:
+    folders = [name for name in world.names(HOME) if name.endswith((".wants", ".requires"))]
+    return [f"{HOME}/{name}/{unit}" for name in folders if unit in world.names(f"{HOME}/{name}")]
+
+
+def _wanted_by(text: str) -> list[tuple[str, str]]:
+    """(target, `wants` or `requires`) of the [Install] section."""
+    section, found = "", []
+    for line in text.splitlines():
+        if line.startswith("["):
+            section = line.strip()
+        elif section == "[Install]":
+            key, _, value = line.partition("=")
+            kind = {"WantedBy": "wants", "RequiredBy": "requires"}.get(key.strip())
+            found += [(target, kind) for target in value.split()] if kind else []
+    return found
+
+
+def _is_enabled(world: World, unit: str) -> Ran:
+    path = _unit_path(world, unit)
+    if _links(world, unit):
+        return Ran(0, "enabled\n")
+    if path is None:
+        # systemd 252 (Debian 12) complains, 257 (Debian 13) has a word of its own for it
+        old = "12" in (world.text("/etc/os-release") or "")
+        return (
+            Ran(1, "", f"Failed to get unit file state for {unit}: No such file or directory\n")
+            if old
+            else Ran(4, "not-found\n")
+        )
+    return Ran(1, "disabled\n") if _wanted_by(world.text(path) or "") else Ran(0, "static\n")
+
+
+def _enable(world: World, unit: str) -> Ran:
+    path = _unit_path(world, unit)
+    if path is None:
+        return Ran(1, "", f"Failed to enable unit: Unit file {unit} does not exist.\n")
+    targets = _wanted_by(world.text(path) or "")
+    if not targets:
+        return Ran(0, "", "The unit files have no installation config (WantedBy=, RequiredBy=, …).\n")
+    said = ""
+    for target, kind in targets:
+        link = f"{HOME}/{target}.{kind}/{unit}"
+        if world.link(link) != path:
+            world.put_link(link, path)
+            said += f"Created symlink {link} → {path}.\n"
+    return Ran(0, "", said)
+
+
+def _disable(world: World, unit: str) -> Ran:
+    links = _links(world, unit)
+    if not links and _unit_path(world, unit) is None:
+        return Ran(1, "", f"Failed to disable unit: Unit file {unit} does not exist.\n")
+    for link in links:
+        world.put_link(link, None)
+    return Ran(0, "", "".join(f"Removed {link}.\n" for link in links))
+
+
+def _start(world: World, unit: str) -> Ran:
+    if _unit_path(world, unit) is None:
+        return Ran(5, "", f"Failed to start {unit}: Unit {unit} not found.\n")
+    _set_active(world, unit, True)
+    return Ran(0)
+
+
+def _stop(world: World, unit: str) -> Ran:
+    if _unit_path(world, unit) is None:
+        return Ran(5, "", f"Failed to stop {unit}: Unit {unit} not loaded.\n")
+    _set_active(world, unit, False)
+    return Ran(0)
+
+
+def _set_active(world: World, unit: str, active: bool) -> None:
+    state = world.state()
+    units = state.setdefault("units", {})
+    units[unit] = active
+    world.save_state(state)
+
+
+def _is_active(world: World, unit: str) -> Ran:
+    """What was started by hand, or what is enabled (it came up with the machine)."""
+    active = world.state().get("units", {}).get(unit, bool(_links(world, unit)))
+    return Ran(0, "active\n") if active else Ran(3, "inactive\n")
+
+
+_VERBS = {
+    "disable": _disable,
+    "enable": _enable,
+    "is-active": _is_active,
+    "is-enabled": _is_enabled,
+    "restart": _start,
+    "start": _start,
+    "stop": _stop,
+}

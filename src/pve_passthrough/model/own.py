@@ -1,0 +1,18 @@
+"""The few files on a host that are this product's alone.
+
+1. Names only. Whoever plans, probes or applies takes them from here, so that they never drift apart.
+2. Their undo is deletion: nothing else on the host writes them.
+"""
+
+from __future__ import annotations
+
+GRUB_DROP_IN = "/etc/default/grub.d/zz-pve-passthrough.cfg"
+"""Read by grub-mkconfig after /etc/default/grub, in the order of the names; `zz` comes after the installer's own."""
+
+MODPROBE = "/etc/modprobe.d/pve-passthrough.conf"
+MODULES_LOAD = "/etc/modules-load.d/pve-passthrough.conf"
+
+CLAIM_SCRIPT = "/etc/initramfs-tools/scripts/init-top/pve-passthrough"
+"""Claims functions by address inside the initramfs, before udev loads their drivers."""
+
+OWN_FILES = (GRUB_DROP_IN, MODPROBE, MODULES_LOAD, CLAIM_SCRIPT)

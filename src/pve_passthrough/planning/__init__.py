@@ -1,0 +1,16 @@
+"""Wishes + facts -> plan. Pure: nothing here reads or changes a machine.
+
+1. `resolve` turns words into functions, `give` a goal into wishes, `make_plan` wishes into a plan,
+   `unified` a change into something to read.
+2. Imports knowledge, model and errors only; it cannot ask the machine, so it can be run on last year's capture.
+"""
+
+from __future__ import annotations
+
+from .choose import resolve
+from .compile import make_plan
+from .diff import unified
+from .goals import give
+from .outcome import outcome
+
+__all__ = ["give", "make_plan", "outcome", "resolve", "unified"]

@@ -1,0 +1,466 @@
+"""From a goal to wishes: what has to be true so that a guest gets these functions, and no more than that.
+
+1. Pure. Every wish says why, from evidence in the facts; what is already so gives no wish.
+2. What nobody could say and what matters is a Failure that names the gap; it is never assumed.
+3. Proxmox VE binds devices itself when a guest starts. A claim at boot is wished only where the host's driver would
+   not let go. Source: pve-common, SysFSTools.pm; qemu-server, QemuServer/PCI.pm.
+4. A guest's firmware (`bios`) is never changed: an installed system may not boot with the other one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from ..errors import Exit, Failure
+from ..knowledge.binding import hold_back, host_driver, likely_driver
+from ..model.blast import blast_radius
+from ..model.facts import Facts, Loader
+from ..model.own import CLAIM_SCRIPT, MODPROBE
+from ..model.pci import Address, Device
+from ..model.texts import KERNEL_CMDLINE, argument_values, split_argument, split_cmdline
+from ..model.vm import HostPci, Vm, parse_options, same_options
+from ..model.wish import ArgAbsent, ArgPresent, ClaimByAddress, ClaimById, VmOption, Wish
+from . import claim_script, edit_cmdline, edit_grub, edit_modprobe
+from .choose import shows_console
+from .proof import Unprovable
+
+PROFILES = ("compute", "gaming")
+"""`gaming`: the card is also the guest's primary display. `compute`: what the default does, by name."""
+
+ON_BY_DEFAULT = (6, 8)
+"""From this kernel on the Intel IOMMU is on without an argument. Source: pve-docs, qm-pci-passthrough."""
+
+HOSTPCI_COUNT = 16
+"""hostpci0 to hostpci15. Source: qemu-server, QemuServer/PCI.pm."""
+
+_CPU_OPTIONS = frozenset(
+    {"cputype", "flags", "guest-phys-bits", "hidden", "hv-vendor-id", "level", "phys-bits", "reported-model"}
+)
+"""What `cpu` may hold; one unknown key makes Proxmox drop the whole line. Source: PVE 9.2 API schema."""
+
+
+def give(
+    facts: Facts,
+    addresses: Sequence[Address],
+    vmid: int,
+    *,
+    profile: str | None = None,
+    accept: frozenset[str] = frozenset(),
+) -> tuple[Wish, ...]:
+    """Wishes that give these functions to guest `vmid`. Raises Failure when the facts forbid it or do not suffice.
+
+    `accept` names hazards that people have accepted; a device that the host lives on is refused whatever it holds.
+    """
+    if profile is not None and profile not in PROFILES:
+        raise Failure(
+            "profile.unknown", f"Nothing was planned: there is no profile {profile!r}.",
+            hint=f"Profiles: {', '.join(PROFILES)}.", code=Exit.USAGE,
+        )  # fmt: skip
+    if not addresses:
+        raise Failure("device.none", "Nothing was planned: no device was named.", code=Exit.USAGE)
+    devices = tuple(_present(facts, address) for address in dict.fromkeys(addresses))
+    _refuse_vital(facts, addresses)
+    guest = changeable_guest(facts, vmid)
+    wishes = (*iommu(facts), *claims(facts, devices), *guest_options(facts, guest, devices, profile))
+    if wishes:
+        _refuse_busy(facts, guest)
+    return wishes
+
+
+def _present(facts: Facts, address: Address) -> Device:
+    device = facts.device(address)
+    if device is None:
+        raise Failure("device.unknown", f"Nothing was planned: {address} is not on this machine.", code=Exit.USAGE)
+    return device
+
+
+def _refuse_vital(facts: Facts, addresses: Iterable[Address]) -> None:
+    """Second line of defence behind the rules: nothing may take from the host what it lives on."""
+    for device in blast_radius(facts, addresses):
+        vital = [use for use in facts.uses_of(device.address) if use.vital]
+        if vital:
+            raise Failure(
+                "plan.vital", f"Nothing was planned: the guest's start would take {device} from the host.",
+                *(f"{use.kind.value}: {use.detail}" for use in vital),
+                hint="Nothing overrides this. Move the card to another slot, or the host to another device.",
+                code=Exit.REFUSED,
+            )  # fmt: skip
+
+
+def unknown(facts: Facts, about: str, what: str) -> Failure:
+    """The refusal to plan on a fact that nobody could tell."""
+    gap = facts.gap(about)
+    return Failure(
+        "plan.unknown", f"Nothing was planned: {what} is unknown.", f"{about}: {gap.reason if gap else 'not answered'}",
+        hint="Run it on the machine itself, as root; `check` lists every gap.",
+    )  # fmt: skip
+
+
+# -- the host: IOMMU -----------------------------------------------------------------------------
+
+
+def iommu(facts: Facts) -> tuple[Wish, ...]:
+    """Kernel arguments without which the IOMMU is off at the next boot."""
+    if facts.iommu.on is None:
+        raise unknown(facts, "iommu", "whether the IOMMU is on")
+    if not facts.iommu.on and facts.firmware.dmar is False and facts.firmware.ivrs is False:
+        return ()  # the firmware hides it: no argument helps, the rules say so
+    sources = next_boot(facts)
+    standing = sources or [split_cmdline(facts.kernel.cmdline or "")]
+    every = dict.fromkeys(token for tokens in standing for token in tokens)
+    wishes: list[Wish] = [
+        ArgAbsent(token, f"`{token}` switches the IOMMU off") for token in every if _switches_off(token)
+    ]
+    told_on = all(any(_says(token, "intel_iommu", "on") for token in tokens) for tokens in standing)
+    if _needs_intel(facts) and not told_on:
+        wishes.append(ArgPresent("intel_iommu=on", _why_intel(facts)))
+    return tuple(wishes)
+
+
+def _says(token: str, name: str, word: str) -> bool:
+    found, value = split_argument(token)
+    return found == name and word in (value or "").split(",")
+
+
+def _switches_off(token: str) -> bool:
+    """Source: kernel, Documentation/admin-guide/kernel-parameters.txt: iommu=, intel_iommu=, amd_iommu=."""
+    return any(_says(token, name, "off") for name in ("intel_iommu", "amd_iommu", "iommu"))
+
+
+def _needs_intel(facts: Facts) -> bool:
+    """AMD needs no argument; Intel needs one before 6.8, or when a kernel leaves the IOMMU off without being told."""
+    vendor, version = facts.cpu.vendor, facts.kernel.version
+    if vendor is None and not facts.iommu.on:
+        raise unknown(facts, "cpu", "the processor's maker")
+    if vendor != "GenuineIntel":
+        return False
+    if version is None:
+        if facts.iommu.on:
+            return False
+        raise unknown(facts, "kernel.release", "the kernel's version")
+    if version < ON_BY_DEFAULT:
+        return True
+    told_off = any(_switches_off(token) for token in split_cmdline(facts.kernel.cmdline or ""))
+    return not facts.iommu.on and facts.firmware.dmar is True and facts.kernel.cmdline is not None and not told_off
+
+
+def _why_intel(facts: Facts) -> str:
+    release, version = facts.kernel.release, facts.kernel.version
+    if version is not None and version < ON_BY_DEFAULT:
+        return f"kernel {release} leaves Intel's IOMMU off unless told otherwise"
+    return f"the firmware offers VT-d, nothing switches it off, and kernel {release} still leaves it off"
+
+
+def next_boot(facts: Facts) -> list[list[str]] | None:
+    """Words that each loader's source gives the next boot; None when a loader or a source cannot be told."""
+    if not facts.boot.loaders:
+        return None
+    try:
+        return [_source_tokens(facts, loader) for loader in facts.boot.loaders]
+    except Unprovable:
+        return None
+
+
+def _source_tokens(facts: Facts, loader: Loader) -> list[str]:
+    if loader is not Loader.SYSTEMD_BOOT:
+        return edit_grub.tokens_of(facts.files)
+    text = facts.files.get(KERNEL_CMDLINE)
+    if text is None:
+        raise Unprovable(KERNEL_CMDLINE, "it is not there")
+    return edit_cmdline.tokens_of(text)
+
+
+# -- the host: claims at boot --------------------------------------------------------------------
+
+
+def claims(facts: Facts, devices: Sequence[Device]) -> tuple[Wish, ...]:
+    """Claims at boot for the cards of which a function would not let go at run time; whole cards, one way each."""
+    by_id: dict[str, None] = {}
+    before: dict[str, None] = {}
+    reasons: list[str] = []
+    addressed: list[Wish] = []
+    for slot in dict.fromkeys(device.address.slot for device in devices):
+        card = [device for device in devices if device.address.slot == slot]
+        why = next((reason for device in card if (reason := holds_on(facts, device))), "")
+        if not why or _claimed_already(facts, card):
+            continue
+        if twin := _why_not_by_id(facts, devices, card):
+            addressed += [ClaimByAddress(device.address, device.id, f"{why}; {twin}") for device in card]
+            continue
+        by_id.update(dict.fromkeys(device.id for device in card))
+        before.update({module: None for device in card for module in hold_back(device)})
+        reasons.append(why)
+    if by_id:
+        return (ClaimById(tuple(by_id), tuple(before), "; ".join(dict.fromkeys(reasons))), *addressed)
+    return tuple(addressed)
+
+
+def holds_on(facts: Facts, device: Device) -> str:
+    """Why the host would not let go of this function at run time; empty when it would."""
+    if shows_console(facts, device):
+        return f"the host shows its console on {device}"
+    if device.subclass == 0x0300 and device.boot_vga is None and not _console_known(facts):
+        raise unknown(facts, "display", f"whether the host shows its console on {device}")
+    if device.driver is None:
+        raise unknown(facts, f"pci.{device.address}", f"which driver holds {device}")
+    row = host_driver(likely_driver(device))
+    return "" if row is None or row.lets_go else row.why
+
+
+def _console_known(facts: Facts) -> bool:
+    display = facts.display
+    return "console" in facts.uses_known or display.console_owner is not None or display.framebuffer == ""
+
+
+def _claimed_already(facts: Facts, card: Sequence[Device]) -> bool:
+    """Whether vfio-pci has the whole card now, and something on disk shows that it will again."""
+    if any(device.driver != "vfio-pci" for device in card):
+        return False
+    listed = {identity for ids in edit_modprobe.foreign_ids(facts.files).values() for identity in ids}
+    listed |= set(edit_modprobe.own_ids(facts.files.get(MODPROBE)))
+    listed |= _cmdline_ids(facts)
+    try:
+        addressed = claim_script.claims_of(facts.files.get(CLAIM_SCRIPT))
+    except Unprovable:
+        addressed = {}
+    return all(device.id in listed or addressed.get(device.address) == device.id for device in card)
+
+
+def _cmdline_ids(facts: Facts) -> set[str]:
+    values = argument_values(facts.kernel.cmdline or "", "vfio-pci.ids")
+    for tokens in next_boot(facts) or []:
+        values += [value for token in tokens for value in argument_values(token, "vfio-pci.ids")]
+    return {identity.lower() for value in values for identity in value.split(",")}
+
+
+def _why_not_by_id(facts: Facts, devices: Sequence[Device], card: Sequence[Device]) -> str:
+    """Why this card must be claimed by address; empty when its IDs are its own."""
+    given = {device.address for device in devices}
+    ids = {device.id for device in card}
+    for other in facts.devices:
+        if other.id in ids and other.address not in given and not other.bridge:
+            return f"{other} has the same ID and stays with the host, so it is claimed by address"
+    if foreign := edit_modprobe.foreign_ids(facts.files):
+        return f"{next(iter(foreign))} already has a list of IDs, and only one list counts, so it is claimed by address"
+    if _cmdline_ids(facts):
+        return "the kernel command line already has a list of IDs, and only one counts, so it is claimed by address"
+    return "an ID could not be read, so it is claimed by address" if any("?" in identity for identity in ids) else ""
+
+
+# -- the guest -----------------------------------------------------------------------------------
+
+
+def changeable_guest(facts: Facts, vmid: int) -> Vm:
+    """The guest, if its configuration may be changed from this node at all. Raises Failure."""
+    if facts.pve.writable is False:
+        raise Failure(
+            "pve.readonly", "Nothing was planned: /etc/pve accepts no changes now.",
+            hint="`pvecm status` shows whether the cluster has quorum; `systemctl status pve-cluster`.",
+        )  # fmt: skip
+    if facts.pve.quorate is False:
+        raise Failure(
+            "pve.no-quorum", "Nothing was planned: this node's cluster has no quorum, so no configuration can change.",
+            hint="Bring the other nodes back; `pvecm status` shows the votes.",
+        )  # fmt: skip
+    if facts.guests is None:
+        raise unknown(facts, "guests", "which guests there are")
+    guest = facts.guest(vmid)
+    if guest is None:
+        raise Failure(
+            "guest.missing", f"Nothing was planned: there is no guest {vmid}.",
+            *(f"{other.vmid} {other.name} on {other.node}" for other in facts.guests[:20]),
+            hint="Name one of these.",
+        )  # fmt: skip
+    name = f"guest {guest.vmid} ({guest.name})"
+    if facts.pve.node is not None and guest.node != facts.pve.node:
+        raise Failure(
+            "guest.elsewhere", f"Nothing was planned: {name} is on node {guest.node}, this is {facts.pve.node}.",
+            hint=f"Run it on {guest.node}, or move the guest here first.",
+        )  # fmt: skip
+    if guest.flag("template"):
+        raise Failure(
+            "guest.template", f"Nothing was planned: {name} is a template, which never runs.", code=Exit.REFUSED
+        )
+    return guest
+
+
+def _refuse_busy(facts: Facts, guest: Vm) -> None:
+    """Changes need a guest that is stopped and that no task of Proxmox holds."""
+    name = f"guest {guest.vmid} ({guest.name})"
+    if guest.lock:
+        raise Failure(
+            "guest.locked", f"Nothing was planned: {name} is locked.", f"lock: {guest.lock}",
+            hint="Wait for the task that holds it (backup, migration, snapshot), then try again.",
+        )  # fmt: skip
+    if guest.running is None:
+        raise unknown(facts, "guests.running", f"whether {name} runs")
+    if guest.running:
+        raise Failure(
+            "guest.running", f"Nothing was planned: {name} runs, and devices are given to stopped guests only.",
+            hint=f"qm shutdown {guest.vmid}", code=Exit.REFUSED,
+        )  # fmt: skip
+
+
+def guest_options(facts: Facts, guest: Vm, devices: Sequence[Device], profile: str | None) -> tuple[Wish, ...]:
+    """What the guest's configuration lacks."""
+    pcie = _is_x86(guest) and any(_wants_pcie(device) for device in devices)
+    wishes = [*_machine(guest, pcie), *_cpu(guest), *_memory(guest), *_onboot(guest)]
+    taken = {entry.key for entry in guest.hostpci} | {key for key in guest.config if key.startswith("hostpci")}
+    for slot in dict.fromkeys(device.address.slot for device in devices):
+        card = [device for device in devices if device.address.slot == slot]
+        wishes += _hostpci(facts, guest, card, pcie, profile, taken)
+    for wish in wishes:
+        if wish.key in guest.pending or wish.key in guest.deleting:
+            raise Failure(
+                "guest.pending", f"Nothing was planned: guest {guest.vmid} has an unapplied change of {wish.key}.",
+                hint=f"Start and stop the guest, or take it back: qm set {guest.vmid} --revert {wish.key}",
+            )  # fmt: skip
+    return tuple(wishes)
+
+
+def _wants_pcie(device: Device) -> bool:
+    """PCI Express functions, and displays whose capabilities nobody could read (all since 2008 are)."""
+    known = device.capabilities
+    return device.is_display if known is None else known.express is not None
+
+
+def _is_x86(guest: Vm) -> bool:
+    return guest.config.get("arch", "x86_64") == "x86_64"
+
+
+def _machine(guest: Vm, pcie: bool) -> list[VmOption]:
+    options = parse_options(guest.value("machine") or "", "type")
+    kind = options.get("type", "")
+    if not pcie or kind == "q35" or kind.startswith("pc-q35"):
+        return []
+    rest = "".join(f",{key}={value}" for key, value in options.items() if key != "type")
+    was = kind or "i440fx, the default"
+    return [VmOption(guest.vmid, "machine", f"q35{rest}", f"PCI Express needs the q35 machine, the guest has {was}")]
+
+
+def _cpu(guest: Vm) -> list[VmOption]:
+    options = parse_options(guest.value("cpu") or "", "cputype")
+    _refuse_void(guest, options)
+    kind = options.get("cputype", "")
+    if kind == "host" or kind.startswith("custom-") or not guest.flag("kvm", True) or not _is_x86(guest):
+        return []
+    kept = {key: value for key, value in options.items() if key not in ("cputype", "reported-model")}
+    why = f"guest drivers and large device windows need the host's own processor, the guest has {kind or 'the default'}"
+    value = ",".join(("host", *(f"{key}={text}" for key, text in kept.items())))
+    return [VmOption(guest.vmid, "cpu", value, why)]
+
+
+def _refuse_void(guest: Vm, options: Mapping[str, str]) -> None:
+    """A line that Proxmox VE cannot parse goes with its next write to the file, and no undo could bring it back."""
+    void = [key for key in options if key not in _CPU_OPTIONS]
+    if void:
+        kept = ",".join(f"{key}={text}" for key, text in options.items() if key in _CPU_OPTIONS)
+        raise Failure(
+            "guest.void-line", f"Nothing was planned: Proxmox VE cannot read the cpu line of guest {guest.vmid}.",
+            f"cpu: {guest.value('cpu')}", f"no option of Proxmox VE: {', '.join(void)}",
+            "the guest starts with the default processor instead, and the next change of any option drops the line",
+            hint=f"Mend it by hand: qm set {guest.vmid} --cpu {kept or 'host'}", code=Exit.REFUSED,
+        )  # fmt: skip
+
+
+def _memory(guest: Vm) -> list[VmOption]:
+    """All guest memory is pinned while a device is assigned; a balloon then frees nothing on the host and still takes
+    it from the guest (QEMU, hw/vfio/container.c; hw/virtio/virtio-balloon.c). Without `balloon` it never inflates."""
+    memory = parse_options(guest.value("memory") or "512", "current").get("current", "")
+    balloon = guest.value("balloon") or ""
+    if not (balloon.isdigit() and memory.isdigit()) or int(balloon) == 0 or int(balloon) >= int(memory):
+        return []
+    why = f"an assigned device pins all {memory} MiB; shrinking to {balloon} MiB would only starve the guest"
+    return [VmOption(guest.vmid, "balloon", "0", why)]
+
+
+def _onboot(guest: Vm) -> list[VmOption]:
+    if not guest.flag("onboot"):
+        return []
+    why = "until one start is verified, nothing may take devices from the host before anyone can log in"
+    return [VmOption(guest.vmid, "onboot", "0", why)]
+
+
+# -- the guest's hostpci entries -----------------------------------------------------------------
+
+
+def _hostpci(
+    facts: Facts, guest: Vm, card: Sequence[Device], pcie: bool, profile: str | None, taken: set[str]
+) -> list[VmOption]:
+    """The wishes for one card: an entry of its own, or the entry that claims part of it already, completed."""
+    wanted = {device.address for device in card}
+    mine = [entry for entry in guest.hostpci if wanted & set(entry.addresses)]
+    extra = _extra_options(card, pcie, profile)
+    if not mine:
+        key = _free_key(guest, taken)
+        value = ",".join((_host(facts, wanted), *(f"{name}={text}" for name, text in extra.items())))
+        return [VmOption(guest.vmid, key, value, _why_entry(facts, card))]
+    first = next((entry for entry in mine if wanted <= set(entry.addresses)), mine[0])
+    union = wanted.union(*(entry.addresses for entry in mine))
+    _refuse_tangle(guest, mine, wanted, union)
+    changed = _merged(facts, first, union, extra)
+    wishes = [] if same_options(guest.config.get(first.key), changed) else [
+        VmOption(guest.vmid, first.key, changed, f"{_why_entry(facts, card)}; completes the entry that is there")
+    ]  # fmt: skip
+    doubled = (entry for entry in mine if entry is not first)
+    return wishes + [VmOption(guest.vmid, e.key, None, f"{first.key} has these functions too") for e in doubled]
+
+
+def _extra_options(card: Sequence[Device], pcie: bool, profile: str | None) -> dict[str, str]:
+    extra = {"pcie": "1"} if pcie and any(_wants_pcie(device) for device in card) else {}
+    if profile == "gaming" and any(device.subclass == 0x0300 for device in card):
+        extra["x-vga"] = "1"
+    return extra
+
+
+def _refuse_tangle(guest: Vm, mine: Sequence[HostPci], wanted: set[Address], union: set[Address]) -> None:
+    """An entry through a mapping, or over several cards, is not ours to rebuild unless it already is enough."""
+    enough = len(mine) == 1 and wanted <= set(mine[0].addresses)
+    if not enough and (any(entry.mapping for entry in mine) or len({address.slot for address in union}) > 1):
+        raise Failure(
+            "guest.tangled", f"Nothing was planned: guest {guest.vmid} claims part of this card in a way of its own.",
+            *(f"{entry.key}: {guest.config.get(entry.key, '')}" for entry in mine),
+            hint=f"Remove that entry first: qm set {guest.vmid} --delete {mine[0].key}", code=Exit.REFUSED,
+        )  # fmt: skip
+
+
+def _merged(facts: Facts, entry: HostPci, union: set[Address], extra: Mapping[str, str]) -> str:
+    """The entry's options, with all functions in `host` and what is missing added; options that are there stay."""
+    options = dict(entry.options)
+    if set(entry.addresses) != union:
+        options["host"] = _host(facts, union)
+    for name, text in extra.items():
+        if not entry.on(name):
+            options[name] = text
+    host = options.pop("host", None)
+    return ",".join(([host] if host else []) + [f"{name}={text}" for name, text in options.items()])
+
+
+def _host(facts: Facts, wanted: set[Address]) -> str:
+    """`0000:01:00` for all of a card's several functions, else the functions joined by `;`.
+
+    Source: qemu-server, QemuServer/PCI.pm: an address without a function takes all, with pci_id_list joined by `;`.
+    """
+    present = {device.address for device in facts.devices if device.address.slot in {a.slot for a in wanted}}
+    if wanted == present and len(wanted) > 1:
+        return next(iter(wanted)).slot
+    return ";".join(str(address) for address in sorted(wanted))
+
+
+def _why_entry(facts: Facts, card: Sequence[Device]) -> str:
+    head, *others = sorted(card, key=lambda device: device.address)
+    if not others:
+        return f"the guest gets {head}"
+    return f"the guest gets {head} as a whole card, with {', '.join(str(device) for device in others)}"
+
+
+def _free_key(guest: Vm, taken: set[str]) -> str:
+    taken |= {key for key in guest.pending if key.startswith("hostpci")}
+    for number in range(HOSTPCI_COUNT):
+        if f"hostpci{number}" not in taken:
+            taken.add(f"hostpci{number}")
+            return f"hostpci{number}"
+    raise Failure(
+        "guest.full", f"Nothing was planned: guest {guest.vmid} has all {HOSTPCI_COUNT} hostpci entries in use.",
+        hint=f"qm config {guest.vmid}",
+    )  # fmt: skip

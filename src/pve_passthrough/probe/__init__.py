@@ -1,0 +1,90 @@
+"""Host -> Facts: everything that is known about a machine at one moment.
+
+1. A probe only looks: it reads files and starts programs that change nothing.
+2. It never raises for what it finds. What nobody could say is a gap, whatever the tree looks like.
+3. A quick probe reads files and starts next to nothing; a deep one may open the initramfs and read the kernel's log.
+   What the quick one leaves out is None with a gap, never a guess.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeVar
+
+from ..host.base import Host
+from ..model.facts import Boot, Cpu, Display, Facts, Firmware, Iommu, Kernel, Modules, Pve
+from .asking import Asking
+from .boot import probe_boot, probe_spaces
+from .disks import mounts
+from .display import probe_display
+from .dpkg import Packages
+from .files import probe_files
+from .names import Names
+from .pci import probe_pci
+from .platform import probe_cpu, probe_firmware, probe_iommu, probe_kernel, probe_memory, probe_modules
+from .pve import backup_vmids, probe_guests, probe_mappings, probe_pve
+from .usb import probe_usb
+from .uses import probe_uses
+
+__all__ = ["probe"]
+
+_T = TypeVar("_T")
+
+FAILED = "the probe failed:"
+"""Begins the reason of a gap that is our own defect."""
+
+
+def probe(host: Host, *, deep: bool = False, pci_ids: bytes | None = None) -> Facts:
+    """Ask `host` everything. `pci_ids` is a list of PCI names for hosts without one of their own."""
+    ask = Asking(host)
+
+    def part(about: str, look: Callable[[], _T]) -> _T | None:
+        return _part(ask, about, look)
+
+    packages = part("packages", lambda: Packages.load(ask)) or Packages(None)
+    kernel = part("kernel", lambda: probe_kernel(ask)) or Kernel()
+    firmware = part("firmware", lambda: probe_firmware(ask)) or Firmware()
+    devices = part("pci", lambda: probe_pci(ask, Names.load(ask, pci_ids))) or ()
+    usb = part("usb", lambda: probe_usb(ask)) or ()
+    mounted = part("mounts", lambda: mounts(ask))
+    boot = part("boot", lambda: probe_boot(ask, kernel, firmware)) or Boot()
+    display = part("display", lambda: probe_display(ask, devices, kernel)) or Display()
+    pve = part("pve", lambda: probe_pve(ask, packages, deep)) or Pve()
+    mappings = part("mappings", lambda: probe_mappings(ask)) or ()
+    known = tuple(device.address for device in devices)
+    guests = part("guests", lambda: probe_guests(ask, pve, mappings, known))
+    uses = part("uses", lambda: probe_uses(ask, devices, usb, display, boot, pve, mounted))
+    memory = part("memory", lambda: probe_memory(ask)) or (None, None)
+    points = frozenset(mount.point for mount in mounted or ())
+    facts = Facts(
+        host=host.name,
+        devices=devices,
+        usb=usb,
+        iommu=part("iommu", lambda: probe_iommu(ask, kernel, firmware, deep)) or Iommu(),
+        cpu=part("cpu", lambda: probe_cpu(ask)) or Cpu(),
+        firmware=firmware,
+        kernel=kernel,
+        modules=part("modules", lambda: probe_modules(ask, kernel, packages, deep)) or Modules(),
+        boot=boot,
+        display=display,
+        pve=replace(pve, backup_vmids=part("pve.backup", lambda: backup_vmids(ask, guests or ())) or {}),
+        guests=guests,
+        mappings=mappings,
+        uses=uses[0] if uses else (),
+        uses_known=uses[1] if uses else frozenset(),
+        spaces=part("spaces", lambda: probe_spaces(ask, boot, points)) or (),
+        memory_total=memory[0],
+        memory_free=memory[1],
+        files=part("files", lambda: probe_files(ask)) or {},
+    )
+    return replace(facts, gaps=ask.gaps)
+
+
+def _part(ask: Asking, about: str, look: Callable[[], _T]) -> _T | None:
+    """One part of the facts. A defect of ours that a strange tree brings out costs this part alone, and is said."""
+    try:
+        return look()
+    except Exception as error:
+        ask.gap(about, f"{FAILED} {type(error).__name__}: {error}")
+        return None

@@ -1,0 +1,168 @@
+"""PCI configuration space: bytes in, capabilities out.
+
+1. Pure: no host, no gaps, no exceptions for any bytes; a broken device or a forged capture may have written them.
+2. Both lists are walked with a bound, so that a loop or a pointer into nothing ends the walk and not the program.
+3. What was not readable is None or absent, never "no": 64 bytes are all that the kernel shows to other users than root
+   (drivers/pci/pci-sysfs.c, pci_read_config).
+4. Offsets and bits are those of the kernel's include/uapi/linux/pci_regs.h.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from struct import Struct
+
+from ..model.pci import Capabilities, Link
+
+HEADER = 64
+STANDARD = 256
+EXTENDED = 4096
+
+_CAP_PM, _CAP_MSI, _CAP_EXPRESS, _CAP_MSIX, _CAP_AF = 0x01, 0x05, 0x10, 0x11, 0x13
+_EXT_ACS, _EXT_SRIOV, _EXT_REBAR = 0x000D, 0x0010, 0x0015
+_CARDBUS = 2
+_SPEEDS = (None, 2.5, 5.0, 8.0, 16.0, 32.0, 64.0)
+"""GT/s by the speed codes of the link registers (PCI_EXP_LNKCAP_SLS_*)."""
+_NO_LINK = frozenset({9, 10})
+"""Root complex integrated endpoints and event collectors have no link registers (drivers/pci/access.c)."""
+_MEBIBYTE_BIT = 20
+_REBAR_BARS = 6
+
+_WORD = Struct("<H").unpack_from
+_DWORD = Struct("<I").unpack_from
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigSpace:
+    """What the bytes say.
+
+    answering       False: every byte of the header is FF, as reads of a device in D3cold or gone return
+    capabilities    None when fewer than 256 bytes were readable or the device did not answer
+    rebar           sizes in bytes by BAR index, from the resizable-BAR capability
+    """
+
+    length: int
+    answering: bool = False
+    revision: int | None = None
+    capabilities: Capabilities | None = None
+    link: Link | None = None
+    rebar: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+
+
+def read_config(data: bytes) -> ConfigSpace:
+    """Read a configuration space of any length, 0 to 4096 bytes; more is ignored."""
+    data = data[:EXTENDED]
+    length = len(data)
+    if length < HEADER or data[:HEADER].count(0xFF) == HEADER:
+        return ConfigSpace(length)
+    if length < STANDARD:
+        return ConfigSpace(length, True, data[8])
+    standard = _standard(data)
+    extended = _extended(data)
+    express = standard.get(_CAP_EXPRESS)
+    rebar = _rebar(data, extended[_EXT_REBAR]) if _EXT_REBAR in extended else {}
+    capabilities = Capabilities(
+        express=None if express is None else data[express + 2] >> 4,
+        flr=_flr(data, standard),
+        pm_reset=_pm_reset(data, standard),
+        acs=_WORD(data, extended[_EXT_ACS] + 4)[0] if _EXT_ACS in extended else None,
+        sriov=_EXT_SRIOV in extended,
+        rebar=_EXT_REBAR in extended,
+        extended=length == EXTENDED and data[STANDARD : STANDARD + 4] != b"\xff\xff\xff\xff",
+        msi=_CAP_MSI in standard,
+        msix=_CAP_MSIX in standard,
+    )
+    return ConfigSpace(length, True, data[8], capabilities, _link(data, express), rebar)
+
+
+def _standard(data: bytes) -> dict[int, int]:
+    """Offset by id of each capability in the first 256 bytes; the first of a kind counts, as in the kernel's search."""
+    found: dict[int, int] = {}
+    if not data[6] & 0x10:
+        return found
+    at = data[0x14 if data[0x0E] & 0x7F == _CARDBUS else 0x34] & 0xFC
+    seen: set[int] = set()
+    while at >= HEADER and at not in seen:
+        seen.add(at)
+        kind = data[at]
+        if kind == 0xFF:
+            break
+        if at + _NEEDED.get(kind, 2) <= STANDARD:
+            found.setdefault(kind, at)
+        at = data[at + 1] & 0xFC
+    return found
+
+
+_NEEDED = {_CAP_PM: 6, _CAP_EXPRESS: 0x14, _CAP_AF: 4}
+"""Bytes of a capability that are read below; one that sticks out of the space is not believed."""
+
+
+def _extended(data: bytes) -> dict[int, int]:
+    """Offset by id of each capability from byte 256 on. A zero header ends the list; an empty list starts with one."""
+    found: dict[int, int] = {}
+    at = STANDARD
+    seen: set[int] = set()
+    while STANDARD <= at <= len(data) - 8 and at not in seen:
+        seen.add(at)
+        header: int = _DWORD(data, at)[0]
+        if header in {0, 0xFFFFFFFF}:
+            break
+        found.setdefault(header & 0xFFFF, at)
+        at = header >> 20 & 0xFFC
+    return found
+
+
+def _flr(data: bytes, standard: Mapping[int, int]) -> bool:
+    """Function level reset, as the kernel believes it: PCIe DevCap bit 28, or both TP and FLR of Advanced Features
+    (drivers/pci/pci.c, pcie_reset_flr and pci_af_flr)."""
+    express = standard.get(_CAP_EXPRESS)
+    if express is not None and data[express + 7] & 0x10:
+        return True
+    features = standard.get(_CAP_AF)
+    return features is not None and data[features + 3] & 0x03 == 0x03
+
+
+def _pm_reset(data: bytes, standard: Mapping[int, int]) -> bool:
+    """Going to D3hot and back resets the function: power management without No_Soft_Reset (pci.c, pci_pm_reset)."""
+    power = standard.get(_CAP_PM)
+    return power is not None and not data[power + 4] & 0x08
+
+
+def _link(data: bytes, express: int | None) -> Link | None:
+    """Link speed and width now and at most; None for conventional PCI and for functions without a link."""
+    if express is None or data[express + 2] >> 4 in _NO_LINK:
+        return None
+    (able,) = _DWORD(data, express + 0x0C)
+    (now,) = _WORD(data, express + 0x12)
+    best = _speed(able & 0x0F)
+    if data[express + 2] & 0x0F >= 2 and express + 0x30 <= STANDARD:
+        # LnkCap2 lists each speed; LnkCap alone cannot (pci.c, pcie_get_speed_cap).
+        (speeds,) = _DWORD(data, express + 0x2C)
+        best = _speed((speeds >> 1 & 0x7F).bit_length()) or best
+    return Link(_speed(now & 0x0F), now >> 4 & 0x3F, best, able >> 4 & 0x3F)
+
+
+def _speed(code: int) -> float | None:
+    return _SPEEDS[code] if code < len(_SPEEDS) else None
+
+
+def _rebar(data: bytes, at: int) -> dict[int, tuple[int, ...]]:
+    """Sizes by BAR: pairs of a capability register (bit 4 is 1 MiB) and a control register (bits 2:0 the BAR,
+    in the first one bits 7:5 the number of pairs)."""
+    found: dict[int, tuple[int, ...]] = {}
+    if at + 12 > len(data):
+        return found
+    pairs = min(_DWORD(data, at + 8)[0] >> 5 & 0x07, _REBAR_BARS)
+    for offset in range(at + 4, at + 4 + 8 * pairs, 8):
+        if offset + 8 > len(data):
+            break
+        index = _DWORD(data, offset + 4)[0] & 0x07
+        if index < _REBAR_BARS:
+            found[index] = sizes_of_bitmap(_DWORD(data, offset)[0] >> 4)
+    return found
+
+
+def sizes_of_bitmap(bitmap: int) -> tuple[int, ...]:
+    """Bytes by bit: bit n stands for 2^(n+20), as in resourceN_resize (Documentation/ABI/testing/sysfs-bus-pci)."""
+    return tuple(1 << bit + _MEBIBYTE_BIT for bit in range(bitmap.bit_length()) if bitmap >> bit & 1)

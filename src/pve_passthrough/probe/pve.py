@@ -1,0 +1,387 @@
+"""Proxmox VE: versions, node, cluster, guests of all nodes, resource mappings, backup jobs.
+
+1. Files only; `qm`, `pvesh` and `pveversion` cost a second each to say what stands in /etc/pve.
+   A deep probe asks `pvesh` for the quorum where no file tells it.
+2. A guest whose configuration could not be read is left out and named in a gap: unknown, not empty.
+3. A guest's hostpci entries are those that its next start will see (pending over active). Whole-slot entries of guests
+   on other nodes stay unexpanded: their functions are not this machine's.
+4. Nothing in /etc/pve is trusted: numbers, names and sizes are checked before they are used.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from ..model.facts import MapEntry, Pve, ResourceMapping
+from ..model.pci import Address
+from ..model.vm import HostPci, Vm, digest_of, expand_host, parse_config, parse_options
+from .asking import Asking
+from .dpkg import Packages
+from .paths import answered
+
+NODES = "/etc/pve/nodes"
+MOST_GUESTS = 20000
+MOST_NODES = 256
+LONGEST_CONFIG = 1024 * 1024
+"""Bytes; pmxcfs holds no longer file (pve-cluster, MEMDB_MAX_FILE_SIZE)."""
+
+_NODE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,250}[A-Za-z0-9])?")
+_GUEST_FILE = re.compile(r"([1-9][0-9]{1,8})\.conf")
+_HOSTPCI = re.compile(r"hostpci([0-9]|1[0-5])")
+_VMIDS = re.compile(r"[1-9][0-9]{1,8}")
+_TRUE = frozenset({"1", "on", "yes", "true"})
+
+
+# -- the installation and the cluster ---------------------------------------------------------
+
+
+def probe_pve(ask: Asking, packages: Packages, deep: bool) -> Pve:
+    """Everything but the backup jobs, which need the guests (`backup_vmids`)."""
+    nodes = _nodes(ask)
+    installed = _installed(ask, packages, nodes)
+    if not installed:
+        return Pve(installed=installed, node=_node(ask))
+    if nodes is None:
+        ask.gap("pve.nodes", "there is no /etc/pve/nodes: the cluster file system is not mounted")
+    quorate = _quorate(ask, nodes, deep)
+    if quorate is None:
+        ask.gap("pve.quorate", "no member list of the cluster file system")
+    return Pve(
+        installed=True,
+        version=packages.version("pve-manager"),
+        qemu_server=packages.version("qemu-server"),
+        node=_node(ask),
+        nodes=nodes,
+        quorate=quorate,
+        writable=_writable(ask, quorate),
+    )
+
+
+def _installed(ask: Asking, packages: Packages, nodes: tuple[str, ...] | None) -> bool | None:
+    if packages.known:
+        return packages.version("pve-manager") is not None
+    if nodes:
+        return True  # only Proxmox' own file system puts node directories there
+    known, release = answered(ask, "/etc/os-release", "pve.installed")
+    asked, status = answered(ask, "/var/lib/dpkg/status", "pve.installed")
+    if known and asked and release is not None and status is None:
+        return False  # an operating system without Debian's package database
+    ask.gap("pve.installed", "there is no package database to look into")
+    return None
+
+
+def _node(ask: Asking) -> str | None:
+    """/etc/pve/local is a link to nodes/NAME; without it PVE::INotify takes the host name up to its first dot."""
+    text = ask.link("/etc/pve/local", "pve.node") if ask.names("/etc/pve") else None
+    name = text.rpartition("/")[2] if text is not None and text.startswith("nodes/") else None
+    name = name or (ask.trimmed("/etc/hostname", "pve.node") or "").partition(".")[0]
+    if _NODE.fullmatch(name):
+        return name
+    ask.gap("pve.node", "neither /etc/pve/local nor /etc/hostname names the node")
+    return None
+
+
+def _nodes(ask: Asking) -> tuple[str, ...] | None:
+    names = ask.names(NODES, "pve.nodes")
+    if not names:
+        return None
+    return tuple(name for name in names if _NODE.fullmatch(name))[:MOST_NODES]
+
+
+def _quorate(ask: Asking, nodes: tuple[str, ...] | None, deep: bool) -> bool | None:
+    text = ask.text("/etc/pve/.members", "pve.quorate")
+    told = quorate_in(text) if text is not None else None
+    if told is not None or nodes is None:
+        return told
+    known, corosync = answered(ask, "/etc/pve/corosync.conf", "pve.quorate")
+    if known and corosync is None and len(nodes) == 1:
+        return True  # a node on its own is always quorate
+    return _quorate_asked(ask) if deep else None
+
+
+def quorate_in(members: str) -> bool | None:
+    """/etc/pve/.members is JSON; only a clustered node has `cluster` with `quorate` in it.
+
+    Source: pve-cluster, src/pmxcfs/status.c, cfs_create_memberlist_msg.
+    """
+    content = _json(members)
+    if not isinstance(content, dict) or "nodename" not in content:
+        return None
+    cluster = content.get("cluster")
+    if cluster is None:
+        return True
+    quorate = cluster.get("quorate") if isinstance(cluster, dict) else None
+    return bool(quorate) if isinstance(quorate, (int, bool)) else None
+
+
+def _quorate_asked(ask: Asking) -> bool | None:
+    ran = ask.run(("pvesh", "get", "/cluster/status", "--output-format", "json"), "pve.quorate", 30.0)
+    rows = _json(ran.stdout) if ran is not None and ran.ok else None
+    if not isinstance(rows, list):
+        return None
+    clusters = [row for row in rows if isinstance(row, dict) and row.get("type") == "cluster"]
+    return bool(clusters[0].get("quorate")) if clusters else True
+
+
+def _json(text: str) -> object:
+    import json
+
+    try:
+        loaded: object = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return loaded
+
+
+def _writable(ask: Asking, quorate: bool | None) -> bool | None:
+    """Only "no" can be seen without writing: pmxcfs refuses every write without quorum, or a read-only mount."""
+    if quorate is False:
+        return False
+    for line in (ask.text("/proc/mounts") or "").splitlines():
+        words = line.split()
+        if len(words) >= 4 and words[1] == "/etc/pve":
+            return False if "ro" in words[3].split(",") else None
+    return None
+
+
+# -- section files ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One section of a Proxmox section file; a key may come more than once (`map`)."""
+
+    kind: str
+    name: str
+    pairs: tuple[tuple[str, str], ...] = ()
+
+    def get(self, key: str, default: str = "") -> str:
+        """The last value of `key`: Proxmox keeps the last."""
+        return next((value for name, value in reversed(self.pairs) if name == key), default)
+
+    def all(self, key: str) -> tuple[str, ...]:
+        return tuple(value for name, value in self.pairs if name == key)
+
+
+def sections(text: str) -> Iterator[Section]:
+    """Sections of jobs.cfg, ha/resources.cfg (`kind: name`) and mapping/*.cfg (`name` alone), properties indented."""
+    head: tuple[str, str] | None = None
+    pairs: list[tuple[str, str]] = []
+    for line in text.splitlines():
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        if line[0] in " \t":
+            key, _, value = line.strip().partition(" ")
+            pairs.append((key, value.strip()))
+            continue
+        if head is not None:
+            yield Section(*head, tuple(pairs))
+        kind, colon, name = line.strip().partition(":")
+        head = (kind, name.strip()) if colon else ("", kind)
+        pairs = []
+    if head is not None:
+        yield Section(*head, tuple(pairs))
+
+
+# -- resource mappings ------------------------------------------------------------------------
+
+
+def probe_mappings(ask: Asking) -> tuple[ResourceMapping, ...]:
+    found: list[ResourceMapping] = []
+    for kind in ("pci", "usb"):
+        text = ask.text(f"/etc/pve/mapping/{kind}.cfg", f"mappings.{kind}")
+        found += [_mapping(kind, section) for section in sections(text or "")]
+    return tuple(found)
+
+
+def _mapping(kind: str, section: Section) -> ResourceMapping:
+    entries = []
+    for line in section.all("map"):
+        options = parse_options(line, "node")
+        entries.append(MapEntry(options.pop("node", ""), options.pop("path", ""), options))
+    rest = {key: value for key, value in section.pairs if key != "map"}
+    return ResourceMapping(kind, section.name, tuple(entries), rest)
+
+
+# -- guests -----------------------------------------------------------------------------------
+
+
+def probe_guests(
+    ask: Asking, pve: Pve, mappings: Iterable[ResourceMapping], known: Collection[Address]
+) -> tuple[Vm, ...] | None:
+    """All guests of all nodes, by number. None: nobody could say; empty: there is none."""
+    if pve.installed is False:
+        return ()
+    if pve.nodes is None:
+        ask.gap("guests", "there is no /etc/pve/nodes to look into")
+        return None
+    paths = {mapping.name: mapping for mapping in mappings if mapping.kind == "pci"}
+    managed = _ha_managed(ask)
+    running = ask.names("/run/qemu-server", "guests.running")
+    if running is None and ask.names("/run"):
+        running = ()  # the directory is made when the first guest starts
+    if running is None:
+        ask.gap("guests.running", "there is no /run to look into")
+    if any(node != pve.node for node in pve.nodes):
+        ask.gap("guests.running", "whether guests of other nodes run cannot be seen from here")
+    found = []
+    for node, vmid, text in _configurations(ask, pve.nodes):
+        here = node == pve.node
+        config, pending, deleting = parse_config(text)
+        vm = Vm(
+            vmid=vmid,
+            node=node,
+            config=config,
+            pending=pending,
+            deleting=deleting,
+            digest=digest_of(text),
+            running=f"{vmid}.pid" in running if here and running is not None else None,
+            ha_managed=None if managed is None else vmid in managed,
+        )
+        found.append(_with_devices(vm, paths, known if here else ()))
+    return tuple(sorted(found, key=lambda vm: (vm.vmid, vm.node)))
+
+
+def _configurations(ask: Asking, nodes: Iterable[str]) -> Iterator[tuple[str, int, str]]:
+    count = 0
+    for node in nodes:
+        directory = f"{NODES}/{node}/qemu-server"
+        for name in ask.names(directory, "guests") or ():
+            match = _GUEST_FILE.fullmatch(name)
+            if match is None:
+                continue
+            count += 1
+            if count > MOST_GUESTS:
+                ask.gap("guests", f"more than {MOST_GUESTS} guests")
+                return
+            text = ask.need(f"{directory}/{name}", "guests")
+            if text is not None and len(text) > LONGEST_CONFIG:
+                ask.gap("guests", f"longer than {LONGEST_CONFIG} bytes", f"{directory}/{name}")
+            elif text is not None:
+                yield node, int(match.group(1)), text
+
+
+def _with_devices(vm: Vm, mappings: Mapping[str, ResourceMapping], known: Collection[Address]) -> Vm:
+    keys = sorted(
+        (key for key in {*vm.config, *vm.pending} if _HOSTPCI.fullmatch(key)),
+        key=lambda key: int(key.removeprefix("hostpci")),
+    )
+    entries = []
+    for key in keys:
+        value = vm.value(key)
+        if value is not None:
+            entries.append(_entry(key, value, vm.node, mappings, known))
+    return replace(vm, hostpci=tuple(entries)) if entries else vm
+
+
+def _entry(
+    key: str, value: str, node: str, mappings: Mapping[str, ResourceMapping], known: Collection[Address]
+) -> HostPci:
+    options = parse_options(value, "host")
+    name = options.get("mapping", "")
+    hosts = [options["host"]] if "host" in options else []
+    if name in mappings:
+        # Several entries of one node are alternatives: the first free one is taken, so the guest may claim any of them.
+        hosts += [entry.path for entry in mappings[name].entries if entry.node == node]
+    addresses = dict.fromkeys(address for host in hosts for address in expand_host(host, known))
+    return HostPci(key, options, tuple(addresses), name)
+
+
+def _ha_managed(ask: Asking) -> frozenset[int] | None:
+    known, text = answered(ask, "/etc/pve/ha/resources.cfg", "guests.ha")
+    if not known:
+        return None
+    names = (section.name for section in sections(text or "") if section.kind == "vm")
+    return frozenset(int(name) for name in names if _VMIDS.fullmatch(name))
+
+
+# -- backup jobs ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """`everything`: all guests but `excluded`; otherwise `vmids`."""
+
+    mode: str
+    everything: bool
+    vmids: frozenset[int]
+    excluded: frozenset[int]
+    node: str
+
+
+def backup_vmids(ask: Asking, guests: Iterable[Vm]) -> dict[int, str]:
+    """Guests in an enabled backup job, and the job's mode; of several jobs the one that disturbs most counts."""
+    found: dict[int, str] = {}
+    jobs = [*_jobs(ask), *_cron_jobs(ask)]
+    for vm in guests:
+        for job in jobs:
+            if not _covers(job, vm):
+                continue
+            found[vm.vmid] = max(found.get(vm.vmid, ""), job.mode, key=("", "snapshot", "suspend", "stop").index)
+    return found
+
+
+def _covers(job: _Job, vm: Vm) -> bool:
+    if job.node not in ("", vm.node):
+        return False
+    return vm.vmid not in job.excluded if job.everything else vm.vmid in job.vmids
+
+
+def _jobs(ask: Asking) -> Iterator[_Job]:
+    text = ask.text("/etc/pve/jobs.cfg", "pve.backup")
+    for section in sections(text or ""):
+        if section.kind != "vzdump" or section.get("enabled", "1").lower() not in _TRUE:
+            continue
+        vmids = _numbers(section.get("vmid"))
+        if pool := section.get("pool"):
+            vmids |= _pool_members(ask, pool)
+        everything = section.get("all", "0").lower() in _TRUE
+        yield _Job(_mode(section.get("mode")), everything, vmids, _numbers(section.get("exclude")), section.get("node"))
+
+
+def _cron_jobs(ask: Asking) -> Iterator[_Job]:
+    """Lines `MIN HOUR DAY MONTH WEEKDAY root vzdump VMID… --option value …`."""
+    for line in (ask.text("/etc/pve/vzdump.cron", "pve.backup") or "").splitlines():
+        words = line.split()
+        if line.lstrip().startswith("#") or "vzdump" not in words:
+            continue
+        words = words[words.index("vzdump") + 1 :]
+        options: dict[str, str] = {}
+        vmids: set[int] = set()
+        while words:
+            word = words.pop(0)
+            if word.startswith("-"):
+                key, equals, value = word.lstrip("-").partition("=")
+                options[key] = value if equals else (words.pop(0) if words and not words[0].startswith("-") else "1")
+            else:
+                vmids |= _numbers(word)
+        everything = options.get("all", "0").lower() in _TRUE
+        if "pool" in options:
+            vmids |= _pool_members(ask, options["pool"])
+        yield _Job(
+            _mode(options.get("mode", "")),
+            everything,
+            frozenset(vmids),
+            _numbers(options.get("exclude", "")),
+            options.get("node", ""),
+        )
+
+
+def _mode(text: str) -> str:
+    """vzdump(1): snapshot unless said otherwise."""
+    return text if text in ("stop", "suspend") else "snapshot"
+
+
+def _numbers(text: str) -> frozenset[int]:
+    return frozenset(int(word) for word in re.split(r"[\s,;]+", text) if _VMIDS.fullmatch(word))
+
+
+def _pool_members(ask: Asking, pool: str) -> frozenset[int]:
+    """user.cfg has lines `pool:NAME:COMMENT:VMIDS:STORAGES:` (pve-access-control, AccessControl.pm)."""
+    for line in (ask.text("/etc/pve/user.cfg", "pve.backup") or "").splitlines():
+        parts = line.split(":")
+        if len(parts) >= 4 and parts[0] == "pool" and parts[1] == pool:
+            return _numbers(parts[3])
+    return frozenset()

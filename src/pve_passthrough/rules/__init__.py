@@ -1,0 +1,169 @@
+"""Facts to findings: one function per question, one literal registry, nothing that reads the machine.
+
+1. `judge` asks every rule and orders the answers, worst first; the same facts give the same findings.
+2. Without devices in the request, the rules about devices speak about every display device, and without a guest those
+   about guests speak about every guest with devices; what they find is a note then: nobody asked for these.
+3. `verdict` folds findings into one word. A hazard that nobody accepted blocks.
+4. A rule's docstring is its page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from ..model.facts import Facts
+from ..model.finding import Actor, Finding, Level, Verdict
+from . import bootconfig, drivers, gpu, groups, guests, hazards, platform
+from .subject import Request, Rule
+
+__all__ = ["RULES", "Request", "Rule", "judge", "page", "page_ids", "verdict"]
+
+RULES: tuple[Rule, ...] = (
+    Rule("platform.proxmox", platform.proxmox, "host", decisive=True),
+    Rule("platform.iommu", platform.iommu, "host", decisive=True),
+    Rule("platform.interrupt-remapping", platform.interrupt_remapping, "host"),
+    Rule("platform.unsafe-interrupts", platform.unsafe_interrupts, "host"),
+    Rule("platform.kernel-build", platform.kernel_build, "device"),
+    Rule("platform.quorum", platform.quorum, "host"),
+    Rule("platform.config-writable", platform.config_writable, "host"),
+    Rule("platform.boot-space", platform.boot_space, "host"),
+    Rule("platform.address-width", platform.address_width, "host"),
+    Rule("platform.secure-boot", platform.secure_boot, "host"),
+    Rule("drivers.present", drivers.present, "device", decisive=True),
+    Rule("groups.group", groups.group, "device", decisive=True),
+    Rule("hazards.root-disk", hazards.root_disk, "device"),
+    Rule("hazards.boot-disk", hazards.boot_disk, "device"),
+    Rule("hazards.pool-disk", hazards.pool_disk, "device"),
+    Rule("hazards.management-net", hazards.management_net, "device"),
+    Rule("hazards.cluster-net", hazards.cluster_net, "device"),
+    Rule("hazards.only-display", hazards.only_display, "device"),
+    Rule("hazards.guest-conflict", hazards.guest_conflict, "device"),
+    Rule("hazards.boot-usb", hazards.boot_usb, "device"),
+    Rule("hazards.data-disk", hazards.data_disk, "device"),
+    Rule("hazards.bridge-net", hazards.bridge_net, "device"),
+    Rule("hazards.console", hazards.console, "device"),
+    Rule("hazards.keyboard", hazards.keyboard, "device"),
+    Rule("hazards.unknown-uses", hazards.unknown_uses, "device", decisive=True),
+    Rule("groups.shared", groups.shared, "device"),
+    Rule("groups.alone", groups.alone, "device"),
+    Rule("groups.companions", groups.companion, "device"),
+    Rule("groups.acs-override", groups.acs_override, "host"),
+    Rule("drivers.holder", drivers.holder, "device"),
+    Rule("drivers.after-boot", drivers.after_boot, "device"),
+    Rule("drivers.identical-ids", drivers.identical_ids, "device"),
+    Rule("drivers.sriov-pf", drivers.sriov, "device"),
+    Rule("drivers.reset", drivers.reset, "device"),
+    Rule("drivers.d3cold", drivers.d3cold, "device"),
+    Rule("drivers.conventional-pci", drivers.conventional, "device"),
+    Rule("gpu.reset-bug", gpu.reset_bug, "device"),
+    Rule("gpu.apu", gpu.apu, "device"),
+    Rule("gpu.framebuffer", gpu.framebuffer, "device"),
+    Rule("gpu.no-outputs", gpu.no_outputs, "device"),
+    Rule("gpu.intel-graphics", gpu.intel_graphics, "device"),
+    Rule("guests.known", guests.known, "guest", decisive=True),
+    Rule("guests.locked", guests.locked, "guest"),
+    Rule("guests.template", guests.template, "guest"),
+    Rule("guests.running", guests.running, "guest"),
+    Rule("guests.assigned", guests.not_assigned, "guest"),
+    Rule("guests.hostpci", guests.hostpci, "guest"),
+    Rule("guests.twice", guests.twice, "guest"),
+    Rule("guests.mapping", guests.mapping, "guest"),
+    Rule("guests.machine", guests.machine, "guest"),
+    Rule("guests.firmware", guests.firmware, "guest"),
+    Rule("guests.efi-disk", guests.efi_disk, "guest"),
+    Rule("guests.cpu", guests.cpu, "guest"),
+    Rule("guests.cpu-invalid", guests.cpu_invalid, "guest"),
+    Rule("guests.args-cpu", guests.args_cpu, "guest"),
+    Rule("guests.hidden", guests.hidden, "guest"),
+    Rule("guests.window", guests.window, "guest"),
+    Rule("guests.balloon", guests.balloon, "guest"),
+    Rule("guests.memory", guests.memory, "guest"),
+    Rule("guests.hugepages", guests.hugepages, "guest"),
+    Rule("guests.display", guests.display, "guest"),
+    Rule("guests.legacy-igd", guests.legacy_igd, "guest"),
+    Rule("guests.onboot", guests.onboot, "guest"),
+    Rule("guests.ha", guests.ha, "guest"),
+    Rule("guests.backup", guests.backup, "guest"),
+    Rule("guests.snapshots", guests.snapshots, "guest"),
+    Rule("guests.comments", guests.comments, "guest"),
+    Rule("guests.agent", guests.agent, "guest"),
+    Rule("bootconfig.loader", bootconfig.loader, "host"),
+    Rule("bootconfig.readable", bootconfig.readable, "host"),
+    Rule("bootconfig.broken-quote", bootconfig.broken_quote, "host"),
+    Rule("bootconfig.lost-assignment", bootconfig.lost_assignment, "host"),
+    Rule("bootconfig.wrong-file", bootconfig.wrong_file, "host"),
+    Rule("bootconfig.no-root", bootconfig.no_root, "host"),
+    Rule("bootconfig.not-running", bootconfig.not_running, "host"),
+    Rule("bootconfig.prose", bootconfig.prose, "host"),
+    Rule("bootconfig.no-effect", bootconfig.no_effect, "host"),
+    Rule("bootconfig.duplicates", bootconfig.duplicates, "host"),
+    Rule("bootconfig.vfio-ids-host", bootconfig.vfio_ids_host, "host"),
+    Rule("bootconfig.vfio-ids", bootconfig.vfio_ids, "host"),
+    Rule("bootconfig.vfio-ids-stale", bootconfig.vfio_ids_stale, "host"),
+    Rule("bootconfig.vfio-options", bootconfig.vfio_options, "host"),
+    Rule("bootconfig.disable-vga", bootconfig.disable_vga, "guest"),
+    Rule("bootconfig.blacklist-host", bootconfig.blacklist_host, "host"),
+    Rule("bootconfig.blacklist-glob", bootconfig.blacklist_glob, "host"),
+    Rule("bootconfig.misspelt", bootconfig.misspelt, "host"),
+    Rule("bootconfig.softdep", bootconfig.softdep, "host"),
+    Rule("bootconfig.modprobe-comments", bootconfig.modprobe_comments, "host"),
+    Rule("bootconfig.package-file", bootconfig.package_file, "host"),
+    Rule("bootconfig.virqfd", bootconfig.virqfd, "host"),
+    Rule("bootconfig.module-list", bootconfig.module_list, "host"),
+)
+
+_ORDER = {level: number for number, level in enumerate(Level)}
+_DECISIVE = frozenset(rule.id for rule in RULES if rule.decisive)
+
+
+def judge(facts: Facts, request: Request) -> tuple[Finding, ...]:
+    """All findings, worst first; among equals in the order of the registry, then of the subjects."""
+    found: dict[Finding, int] = {}
+    for number, rule in enumerate(RULES):
+        for finding in rule.function(facts, request):
+            found.setdefault(_toned_down(finding, rule, request), number)
+    return tuple(sorted(found, key=lambda one: (_ORDER[one.level], found[one], one.subject, one.message)))
+
+
+def _toned_down(finding: Finding, rule: Rule, request: Request) -> Finding:
+    """A note, where nobody asked for this device or guest."""
+    asked = {"host": True, "device": request != Request(), "guest": request.vmid is not None}[rule.needs]
+    if asked or finding.level not in (Level.BLOCKS, Level.HARMS):
+        return finding
+    return replace(finding, level=Level.NOTE)
+
+
+def verdict(findings: Iterable[Finding]) -> Verdict:
+    """One word.
+
+    blocked          something blocks, or a hazard stands that nobody accepted (leave accepted findings out)
+    unknown          a question has no answer without which nobody can say
+    changes-needed   something harms, and we or a person at this keyboard can mend it
+    ready            none of these
+    """
+    kept = tuple(findings)
+    serious = [finding for finding in kept if finding.level in (Level.BLOCKS, Level.HARMS)]
+    if any(finding.level is Level.BLOCKS or finding.hazard for finding in serious):
+        return Verdict.BLOCKED
+    if any(finding.level is Level.UNKNOWN and finding.rule in _DECISIVE for finding in kept):
+        return Verdict.UNKNOWN
+    if any(finding.actor is Actor.US for finding in serious):
+        return Verdict.CHANGES_NEEDED
+    return Verdict.READY
+
+
+def page(rule_id: str) -> str | None:
+    """The rule's published page as plain text, None when there is no such rule."""
+    text = next((rule.function.__doc__ for rule in RULES if rule.id == rule_id), None)
+    return None if text is None else "\n".join(_unindented(text)) + "\n"
+
+
+def page_ids() -> tuple[str, ...]:
+    """Every rule that has a page, in the order of the registry."""
+    return tuple(rule.id for rule in RULES)
+
+
+def _unindented(text: str) -> Iterator[str]:
+    for line in text.strip().split("\n"):
+        yield (line.removeprefix("    ")).rstrip()

@@ -1,0 +1,212 @@
+"""Rules about IOMMU groups: with whom does a device leave the host?
+
+1. A group says who can reach whom by DMA; it leaves the host as a whole. Bridges stay.
+2. Devices are named, never only numbered.
+3. ACS override is the last resort, in its narrowest form, with its price.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..model.facts import Facts
+from ..model.finding import Actor, Finding, Level
+from ..model.pci import NO_GROUP, Device
+from .bootfiles import find
+from .subject import Request, chosen, companions, names, reason, same_card, show, unknown
+
+_EXPRESS_UPSTREAM = frozenset({4, 5, 6})
+"""PCI Express port types that may carry ACS: root, upstream and downstream port (PCI Express base spec 7.5.3)."""
+
+
+def group(facts: Facts, request: Request) -> Iterator[Finding]:
+    """Does the device have an IOMMU group?
+
+    Why: VFIO attaches groups, not devices. A function without a group cannot be passed through, whatever the guest's
+        settings say.
+    Look at: the link /sys/bus/pci/devices/ADDRESS/iommu_group; `pvesh get /nodes/NODE/hardware/pci`, where -1 means
+        that there is none.
+    Fix: Switch on the IOMMU. If it is on and only this function has no group, the kernel or the firmware excludes it:
+        update both.
+    Source: kernel: Documentation/driver-api/vfio.rst; pve-common SysFSTools.pm, pci_dev_group_bind_to_vfio.
+    """
+    for device in chosen(facts, request):
+        if device.iommu_group is None:
+            yield unknown(
+                "groups.group",
+                str(device.address),
+                f"Which IOMMU group {device} belongs to, nobody could say.",
+                reason(facts, "pci.iommu_group", "pci.group", "pci", "iommu"),
+            )
+        elif device.iommu_group == NO_GROUP and facts.iommu.on:
+            yield Finding(
+                "groups.group",
+                Level.BLOCKS,
+                str(device.address),
+                f"{device} has no IOMMU group although the IOMMU is on.",
+                (f"/sys/bus/pci/devices/{device.address}/iommu_group: absent",),
+                Actor.FIRMWARE,
+                show("Update the firmware and the kernel; this function is excluded from DMA remapping."),
+            )
+
+
+def alone(facts: Facts, request: Request) -> Iterator[Finding]:
+    """Is the device alone in its group?
+
+    Why: A group of its own means that nothing else is taken from the host and nothing else can be reached from the
+        guest. Functions of the same card may share it or not; a GPU and its sound function need not be in one group.
+    Look at: `ls /sys/bus/pci/devices/ADDRESS/iommu_group/devices`.
+    Fix: Nothing to do.
+    Source: kernel: Documentation/driver-api/vfio.rst; pve-common SysFSTools.pm, pci_dev_group_bind_to_vfio.
+    """
+    for device in chosen(facts, request):
+        if device.iommu_group is not None and device.iommu_group >= 0 and not foreign(facts, request, device):
+            company = [member for member in _members(facts, device) if member.address != device.address]
+            yield Finding(
+                "groups.alone",
+                Level.FINE,
+                str(device.address),
+                f"{device} shares its group with nobody but its own card: {names(company)}."
+                if company
+                else f"{device} has a group of its own.",
+                (f"iommu_group {device.iommu_group}: {names(_members(facts, device))}",),
+            )
+
+
+def shared(facts: Facts, request: Request) -> Iterator[Finding]:
+    """Does the device share its group with strangers?
+
+    Why: At guest start Proxmox takes every member of the group that is not a bridge from its driver and binds it to
+        vfio-pci: disks, network and USB controllers included, and it asks nobody. The members need not go to the
+        guest, but the host loses them.
+    Look at: `pve-passthrough devices --groups`, or the group's devices in /sys/kernel/iommu_groups.
+    Fix: In this order: put the card into another slot; look for ACS or a similar switch in the firmware's setup; pass
+        the strangers through as well if the host can spare them. As the last resort Proxmox kernels have
+        pcie_acs_override: the narrow form id:VVVV:DDDD names the ports that lack ACS. Its price: the kernel then
+        claims an isolation that the hardware does not give, and devices may reach each other's memory by DMA.
+    Source: pve-common SysFSTools.pm, pci_dev_group_bind_to_vfio; Proxmox kernel patch 0004, pcie_acs_override;
+        kernel: drivers/pci/pci.c, pci_acs_enabled.
+    """
+    told: set[int] = set()
+    for device in chosen(facts, request):
+        strangers = foreign(facts, request, device)
+        if not strangers or device.iommu_group in told:
+            continue
+        told.add(device.iommu_group or 0)
+        token = narrow_override(facts, device)
+        narrow = (
+            f"as the last resort {token} on the kernel command line, which gives isolation up for real."
+            if token
+            else "pcie_acs_override does not split functions behind ports that have ACS."
+        )
+        yield Finding(
+            "groups.shared",
+            Level.HARMS,
+            str(device.address),
+            f"{device} shares IOMMU group {device.iommu_group} with {names(strangers)}: "
+            f"the host loses {'it' if len(strangers) == 1 else 'all of them'} when the guest starts.",
+            tuple(
+                f"/sys/bus/pci/devices/{other.address}/iommu_group: {other.iommu_group} "
+                f"(driver {other.driver or ('none' if other.driver == '' else 'unknown')})"
+                for other in strangers
+            ),
+            Actor.HARDWARE,
+            show(f"Try another slot or the firmware's ACS switch; {narrow}"),
+            "shared-group",
+        )
+
+
+def foreign(facts: Facts, request: Request, device: Device) -> list[Device]:
+    """Members of the group that are neither bridges, nor asked for, nor functions of the same card."""
+    wanted = set(request.addresses)
+    return [
+        other
+        for other in _members(facts, device)
+        if other.address != device.address and other.address not in wanted and not same_card(device, other)
+    ]
+
+
+def _members(facts: Facts, device: Device) -> tuple[Device, ...]:
+    if device.iommu_group is None or device.iommu_group < 0:
+        return ()
+    return tuple(other for other in facts.group(device.iommu_group) if not other.bridge)
+
+
+def narrow_override(facts: Facts, device: Device) -> str:
+    """`pcie_acs_override=id:…` with the IDs of the group's ports that lack ACS; empty when none is known to.
+
+    Ports whose extended configuration space could not be read count as lacking it: the override does nothing
+    to a device that has ACS (Proxmox kernel patch 0004).
+    """
+    ports = [member for member in facts.group(device.iommu_group or 0) if member.bridge]
+    if not ports and device.parent is not None:
+        ports = [port for port in (facts.device(device.parent),) if port is not None]
+    lacking = [port for port in ports if _lacks_acs(port)]
+    if not lacking and not ports and len(companions(facts, device)) > 0:
+        lacking = [device]
+    ids = dict.fromkeys(port.id for port in lacking if "?" not in port.id)
+    return f"pcie_acs_override={','.join(f'id:{name}' for name in list(ids)[:16])}" if ids else ""
+
+
+def _lacks_acs(port: Device) -> bool:
+    seen = port.capabilities
+    if seen is None:
+        return True
+    return seen.acs is None and (seen.express is None or seen.express in _EXPRESS_UPSTREAM)
+
+
+def acs_override(facts: Facts, request: Request) -> Iterator[Finding]:
+    """Is the ACS override on?
+
+    Why: pcie_acs_override makes the kernel believe in an isolation that the hardware does not give. Groups look
+        small, but devices may still reach each other, and so a guest may reach the host's disks. The wide words
+        `downstream` and `multifunction` do this to every port of the machine.
+    Look at: `cat /proc/cmdline`, and the file that this boot loader reads.
+    Fix: Take it away if no device needs it. If one does, name only the ports in question:
+        pcie_acs_override=id:VVVV:DDDD, at most 16 of them, separated by commas.
+    Source: Proxmox kernel patch 0004, pcie_acs_override ("may allow non-IOMMU protected peer-to-peer DMA").
+    """
+    mentions = find(facts, "pcie_acs_override")
+    if not mentions:
+        return
+    wide = any(word in ("downstream", "multifunction") for _, value in mentions for word in value.split(","))
+    serious = wide and bool(request.addresses)
+    yield Finding(
+        "groups.acs-override",
+        Level.HARMS if serious else Level.NOTE,
+        "host",
+        "The ACS override is on for every port of the machine: groups are smaller than the hardware's isolation."
+        if wide
+        else "The ACS override is on for single ports: their groups are smaller than the hardware's isolation.",
+        tuple(f"{source.where}: pcie_acs_override={value}" for source, value in mentions),
+        Actor.US,
+        show("Take it away, or name only the ports in question: pcie_acs_override=id:VVVV:DDDD."),
+        "acs-override" if serious else "",
+    )
+
+
+def companion(facts: Facts, request: Request) -> Iterator[Finding]:
+    """Is the whole card passed through?
+
+    Why: A GPU brings its own sound, USB and USB-C functions in the same slot. A reset of the slot needs all of them,
+        and a function left to the host keeps its driver on a card that has gone.
+    Look at: `lspci -s 01:00`.
+    Fix: Pass the slot, `hostpci0: 0000:01:00,pcie=1`, instead of one function.
+    Source: qemu-server PCI.pm, parse_hostpci (a host without function takes all functions); kernel:
+        drivers/vfio/pci/vfio_pci_core.c, vfio_pci_dev_set_needs_reset.
+    """
+    if not request.addresses:
+        return
+    wanted = set(request.addresses)
+    for device in chosen(facts, request):
+        left = [other for other in companions(facts, device) if other.address not in wanted]
+        if device.is_display and left:
+            yield Finding(
+                "groups.companions",
+                Level.NOTE,
+                str(device.address),
+                f"{device} goes without its own {names(left)}.",
+                tuple(f"{other.address}: same slot, driver {other.driver or 'none'}" for other in left),
+                Actor.US,
+                show(f"Pass the whole slot: hostpciN: {device.address.slot},pcie=1"),
+            )

@@ -1,0 +1,139 @@
+"""What a rule is, what it is asked about, and the words that all rules share.
+
+1. A rule is a function of facts and a request; it reads nothing else and remembers nothing.
+2. Its docstring is its published page: a first line, then Why, Look at, Fix and Source.
+3. Unknown facts give an UNKNOWN finding that names the gap; they never give silence, and never BLOCKS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from ..model.blast import blast_radius
+from ..model.facts import Facts, UseKind
+from ..model.finding import Finding, Fix, Level, Safety
+from ..model.pci import Address, Device
+from ..model.vm import Vm
+
+OUTPUTS_NOT = 0x0302
+"""3D controllers have no monitor outputs (PCI class 03, subclass 02)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the check is about: `addresses` to pass through, `vmid` the guest; both empty: the host as a whole."""
+
+    addresses: tuple[Address, ...] = ()
+    vmid: int | None = None
+
+
+RuleFunction = Callable[[Facts, Request], Iterator[Finding]]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One question.
+
+    needs     `host`, `device` or `guest`: without such a thing in the request the findings are notes about all of them
+    decisive  nobody can call the machine ready while this question has no answer
+    """
+
+    id: str
+    function: RuleFunction
+    needs: str
+    decisive: bool = False
+
+
+def chosen(facts: Facts, request: Request) -> tuple[Device, ...]:
+    """The devices in question: those asked for, else those of the guest asked for, else every display device."""
+    wanted = frozenset(request.addresses) or claimed(facts, request.vmid)
+    if wanted:
+        return tuple(device for device in facts.devices if device.address in wanted)
+    if request.vmid is not None:
+        return ()
+    return tuple(device for device in facts.devices if device.is_display and device.physical_function is None)
+
+
+def claimed(facts: Facts, vmid: int | None) -> frozenset[Address]:
+    """Functions that the guest's configuration takes."""
+    guest = None if vmid is None else facts.guest(vmid)
+    return frozenset(address for entry in guest.hostpci for address in entry.addresses) if guest else frozenset()
+
+
+def taken(facts: Facts, request: Request) -> tuple[Device, ...]:
+    """All that leaves the host when the guest starts: the chosen devices, the guest's others, and their groups."""
+    addresses = {device.address for device in chosen(facts, request)} | claimed(facts, request.vmid)
+    return blast_radius(facts, addresses)
+
+
+def guests(facts: Facts, request: Request) -> tuple[Vm, ...]:
+    """The guest asked for, else every guest of this node that has passed-through devices."""
+    if request.vmid is not None:
+        guest = facts.guest(request.vmid)
+        return (guest,) if guest else ()
+    return tuple(guest for guest in facts.guests or () if is_local(facts, guest) and guest.hostpci)
+
+
+def is_local(facts: Facts, guest: Vm) -> bool:
+    """Whether the guest lives on this node, as far as anybody can say."""
+    return facts.pve.node is None or not guest.node or guest.node == facts.pve.node
+
+
+def assigned(guest: Vm, request: Request) -> bool:
+    """The guest's configuration already has all that was asked for."""
+    owned = {address for entry in guest.hostpci for address in entry.addresses}
+    return bool(guest.hostpci) and owned.issuperset(request.addresses)
+
+
+def same_card(device: Device, other: Device) -> bool:
+    """Functions of one card: the same slot, and display, sound or serial bus (USB, UCSI), but not SMBus.
+
+    Several functions in one slot of bus 0 are a chipset, not a card, unless one of them is the display itself.
+    """
+    if device.address.slot != other.address.slot or device.address == other.address:
+        return False
+    if device.address.bus == 0:
+        return False
+    return other.base_class in (0x03, 0x04, 0x0C) and other.subclass != 0x0C05
+
+
+def companions(facts: Facts, device: Device) -> tuple[Device, ...]:
+    return tuple(other for other in facts.devices if same_card(device, other))
+
+
+def reason(facts: Facts, *abouts: str) -> str:
+    """Why nobody could say: the gap about one of these facts (or about a part of them)."""
+    for about in abouts:
+        for gap in facts.gaps:
+            if gap.about == about or gap.about.startswith((f"{about}.", f"{about}/", f"{about} ")):
+                return f"{gap.about}: {gap.reason}"
+    return f"{abouts[0]}: nobody could say" if abouts else "nobody could say"
+
+
+def names(devices: Iterable[object]) -> str:
+    """`A, B and C`."""
+    words = [str(device) for device in devices]
+    return " and ".join((", ".join(words[:-1]), words[-1])) if len(words) > 1 else "".join(words)
+
+
+def unknown(rule: str, subject: str, message: str, why: str) -> Finding:
+    return Finding(rule, Level.UNKNOWN, subject, message, (why,))
+
+
+def show(text: str, *commands: str) -> Fix:
+    """A way out that a person goes."""
+    return Fix(text, Safety.SHOW, commands)
+
+
+def ask(text: str, *commands: str) -> Fix:
+    """A way out that a plan can go, after asking."""
+    return Fix(text, Safety.ASK, commands)
+
+
+def uses(facts: Facts, devices: Iterable[Device], *kinds: UseKind) -> Iterator[tuple[Device, str, bool]]:
+    """(device, what the host uses it for, vital) for uses of these kinds."""
+    by_address = {device.address: device for device in devices}
+    for use in facts.uses:
+        if use.kind in kinds and (device := by_address.get(use.address)):
+            yield device, use.detail, use.vital

@@ -1,0 +1,215 @@
+"""Goals to wishes: minimal by evidence, and never on a fact that nobody could tell."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pve_passthrough.errors import Failure
+from pve_passthrough.model.facts import Boot, Cpu, Display, Facts, Firmware, Iommu, Kernel, Modules, Pve
+from pve_passthrough.model.pci import Address, Capabilities
+from pve_passthrough.model.vm import HostPci
+from pve_passthrough.model.wish import ArgPresent, ClaimByAddress, ClaimById, VmOption, Wish
+from pve_passthrough.planning import give, make_plan
+
+from .worlds import DEVICES, FIT, GPU, NIC, RADEON, TWIN, at, device, facts, files, guest, old_kernel
+
+CARD = (at("01:00.0"), at("01:00.1"))
+NIC_ONLY = (NIC.address,)
+
+
+def refusal(known: Facts, addresses: tuple[Address, ...] = NIC_ONLY, **more: str) -> str:
+    with pytest.raises(Failure) as caught:
+        give(known, addresses, 100, **more)  # type: ignore[arg-type]
+    problem = caught.value.problem
+    assert problem.message.startswith("Nothing was planned")
+    return problem.ref
+
+
+def host_wishes(wishes: tuple[Wish, ...]) -> list[Wish]:
+    return [wish for wish in wishes if not isinstance(wish, VmOption)]
+
+
+def guest_wishes(wishes: tuple[Wish, ...]) -> dict[str, str | None]:
+    return {wish.key: wish.value for wish in wishes if isinstance(wish, VmOption)}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"iommu": Iommu()},
+        {"iommu": Iommu(units=()), "cpu": Cpu()},
+        {"iommu": Iommu(units=()), "kernel": Kernel()},
+        {"guests": None},
+        {"guests": (replace(guest(), running=None),)},
+        {"devices": (replace(NIC, driver=None),)},
+        {"devices": (replace(GPU, boot_vga=None), NIC), "display": Display(), "uses_known": frozenset()},
+    ],
+    ids=["iommu", "cpu", "kernel", "guests", "running", "driver", "console"],
+)
+def test_what_nobody_could_tell_is_named_not_assumed(changes: dict[str, object]) -> None:
+    known = facts(**changes)
+    assert refusal(known, (known.devices[0].address,) if "devices" in changes else NIC_ONLY) == "plan.unknown"
+
+
+@pytest.mark.parametrize(
+    ("changes", "ref"),
+    [
+        ({"pve": Pve(True, node="pve", writable=False)}, "pve.readonly"),
+        ({"pve": Pve(True, node="pve", quorate=False)}, "pve.no-quorum"),
+        ({"guests": (guest(101),)}, "guest.missing"),
+        ({"guests": (guest(config={"template": "1"}),)}, "guest.template"),
+        ({"guests": (replace(guest(), pending={"hostpci0": "0000:0a:00.0"}, deleting=("cpu",)),)}, "guest.pending"),
+        ({"guests": (guest(config={f"hostpci{n}": f"0000:{0x20 + n:02x}:00.0" for n in range(16)}),)}, "guest.full"),
+    ],
+)
+def test_a_guest_that_cannot_be_changed(changes: dict[str, object], ref: str) -> None:
+    assert refusal(facts(**changes)) == ref
+
+
+def test_unknown_profiles_and_no_devices_are_refused() -> None:
+    assert refusal(facts(), profile="turbo") == "profile.unknown"
+    assert refusal(facts(), ()) == "device.none"
+    assert refusal(facts(), (at("0a:00.0"),)) == "device.unknown"
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        ({}, []),
+        ({"cpu": Cpu(vendor="AuthenticAMD"), **old_kernel()}, []),
+        (old_kernel(), ["intel_iommu=on"]),
+        ({**old_kernel("quiet intel_iommu=on"), "iommu": Iommu(units=("dmar0",))}, ["intel_iommu=on"]),
+        ({**old_kernel(), "files": files('GRUB_CMDLINE_LINUX="intel_iommu=on,sm_on"\n')}, []),
+        ({**old_kernel("intel_iommu=on"), "iommu": Iommu(units=("dmar0",)), "boot": Boot()}, []),
+        ({**old_kernel(), "firmware": Firmware(dmar=False, ivrs=False)}, []),
+        ({"iommu": Iommu(units=())}, ["intel_iommu=on"]),
+        ({"iommu": Iommu(units=()), "firmware": Firmware(dmar=None)}, []),
+    ],
+    ids=[
+        "on", "amd", "old intel", "typed once at the menu", "in the files already", "loader unknown but on",
+        "no table", "off for no visible reason", "off and tables unknown",
+    ],
+)  # fmt: skip
+def test_the_argument_is_wished_by_evidence(changes: dict[str, object], wanted: list[str]) -> None:
+    wishes = give(facts(**changes), NIC_ONLY, 100)
+    assert [wish.token for wish in wishes if isinstance(wish, ArgPresent)] == wanted
+
+
+def test_an_idle_card_is_left_to_proxmox() -> None:
+    assert host_wishes(give(facts(), CARD, 100)) == []
+
+
+@pytest.mark.parametrize("driver", ["nvidia", "amdgpu"])
+def test_drivers_that_do_not_let_go_are_preceded(driver: str) -> None:
+    known = facts(devices=(replace(GPU, driver=driver), *DEVICES[3:]))
+    (claim,) = host_wishes(give(known, CARD, 100))
+    assert isinstance(claim, ClaimById)
+    assert claim.ids == ("10de:2684", "10de:22ba")
+    assert {driver, "snd_hda_intel"} <= set(claim.before)
+
+
+def test_the_console_card_is_claimed_and_the_reason_names_it() -> None:
+    (claim,) = host_wishes(give(facts(display=Display(GPU.address)), CARD, 100))
+    assert isinstance(claim, ClaimById)
+    assert str(GPU) in claim.why
+
+
+def test_twins_that_both_go_need_no_addresses() -> None:
+    known = facts(devices=(*DEVICES, TWIN), display=Display(GPU.address))
+    both = host_wishes(give(known, (*CARD, TWIN.address), 100))
+    assert [type(wish) for wish in both] == [ClaimById]
+    one = host_wishes(give(known, CARD, 100))
+    assert {wish.address for wish in one if isinstance(wish, ClaimByAddress)} == set(CARD)
+
+
+def test_a_card_that_vfio_holds_by_a_list_on_disk_is_not_claimed_again() -> None:
+    held = tuple(replace(entry, driver="vfio-pci") if entry.address.bus == 3 else entry for entry in DEVICES)
+    radeon = (RADEON.address, at("03:00.1"))
+    listed = files(**{"/etc/modprobe.d/vfio.conf": "options vfio-pci ids=1002:73bf,1002:ab28\n"})
+    assert host_wishes(give(facts(devices=held, files=listed), radeon, 100)) == []
+    assert host_wishes(give(facts(devices=held), radeon, 100)) != []
+
+
+def test_another_list_on_the_command_line_means_claims_by_address() -> None:
+    known = facts(kernel=Kernel("7.0.14-4-pve", "root=/dev/x vfio-pci.ids=8086:1234"))
+    wishes = host_wishes(give(known, (RADEON.address, at("03:00.1")), 100))
+    assert [type(wish) for wish in wishes] == [ClaimByAddress, ClaimByAddress]
+
+
+def test_conventional_pci_needs_no_q35_and_no_pcie() -> None:
+    card = device("06:00.0", "1274:5000", 0x040100, "snd_ens1370", capabilities=Capabilities(express=None))
+    known = facts(devices=(card,), guests=(guest(known=(card,), config={"cpu": "host"}),))
+    assert guest_wishes(give(known, (card.address,), 100)) == {"hostpci0": "0000:06:00.0"}
+
+
+def test_the_gaming_profile_makes_a_graphics_card_primary_but_not_a_3d_controller() -> None:
+    assert guest_wishes(give(facts(), CARD, 100, profile="gaming"))["hostpci0"] == "0000:01:00,pcie=1,x-vga=1"
+    tesla = replace(GPU, class_code=0x030200)
+    known = facts(devices=(tesla, *DEVICES[3:]))
+    assert guest_wishes(give(known, CARD, 100, profile="gaming"))["hostpci0"] == "0000:01:00,pcie=1"
+
+
+@pytest.mark.parametrize("balloon", ["", "0", "4096", "8192", "odd"])
+def test_a_balloon_that_cannot_shrink_the_guest_stays(balloon: str) -> None:
+    config = FIT | ({"balloon": balloon} if balloon else {})
+    assert "balloon" not in guest_wishes(give(facts(guests=(guest(config=config),)), NIC_ONLY, 100))
+
+
+def test_firmware_and_custom_processors_are_left_alone() -> None:
+    config = FIT | {"cpu": "custom-mine,flags=+pcid", "bios": "seabios"}
+    assert set(guest_wishes(give(facts(guests=(guest(config=config),)), CARD, 100))) == {"hostpci0"}
+
+
+def test_an_entry_through_a_mapping_is_kept_or_refused_but_not_rebuilt() -> None:
+    options = {"mapping": "card", "pcie": "1"}
+    whole = replace(
+        guest(config=FIT | {"hostpci0": "mapping=card,pcie=1"}), hostpci=(HostPci("hostpci0", options, CARD, "card"),)
+    )
+    assert guest_wishes(give(facts(guests=(whole,)), CARD, 100)) == {}
+    part = replace(whole, hostpci=(HostPci("hostpci0", options, CARD[:1], "card"),))
+    assert refusal(facts(guests=(part,)), CARD) == "guest.tangled"
+
+
+def test_pcie_is_added_to_an_entry_that_lacks_it() -> None:
+    config = FIT | {"hostpci2": "0000:01:00,romfile=x.rom"}
+    wishes = guest_wishes(give(facts(guests=(guest(config=config),)), CARD, 100))
+    assert wishes == {"hostpci2": "0000:01:00,romfile=x.rom,pcie=1"}
+
+
+PARTIAL = st.fixed_dictionaries(
+    {},
+    optional={
+        "iommu": st.sampled_from([Iommu(), Iommu(units=()), Iommu(units=("dmar0",))]),
+        "cpu": st.sampled_from([Cpu(), Cpu(vendor="GenuineIntel"), Cpu(vendor="AuthenticAMD")]),
+        "kernel": st.sampled_from([Kernel(), Kernel("odd"), Kernel("6.5.1", "iommu=off -- x"), Kernel("7.0.1", '"')]),
+        "firmware": st.sampled_from([Firmware(), Firmware(dmar=False, ivrs=False)]),
+        "modules": st.sampled_from([Modules(), Modules(initramfs_tool="dracut")]),
+        "boot": st.builds(Boot, st.sampled_from([None, ()])),
+        "files": st.dictionaries(
+            st.sampled_from([*files(), "/etc/modprobe.d/x.conf", "/etc/default/grub.d/x.cfg"]),
+            st.none() | st.text(max_size=20) | st.sampled_from(["options vfio-pci ids=1:2,,x\n", "#", "claim x\n"]),
+        ),
+        "display": st.just(Display()),
+        "guests": st.sampled_from([None, (), (guest(),), (guest(config={"cpu": ",,=", "machine": "="}),)]),
+        "spaces": st.just(()),
+        "devices": st.just((replace(RADEON, class_code=None, vendor=None, iommu_group=None), TWIN)),
+    },
+)  # fmt: skip
+
+
+@settings(max_examples=50, deadline=None)
+@given(PARTIAL, st.sampled_from([RADEON.address, TWIN.address, NIC.address]))
+def test_half_known_machines_give_a_plan_or_a_failure_in_four_parts(
+    changes: dict[str, object], address: Address
+) -> None:
+    known = facts(**changes)
+    try:
+        plan = make_plan(known, give(known, (address,), 100), goal="x", vmid=100, now="20261121140501", machine="m")
+    except Failure as failure:
+        assert failure.problem.message.startswith("Nothing was planned")
+    else:
+        assert all(change.before != change.after for change in plan.changes)
