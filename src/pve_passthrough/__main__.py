@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import os
 import sys
 
 
@@ -12,7 +14,13 @@ def main() -> None:
     gc.set_threshold(100_000)
     from .face.cli import run
 
-    sys.exit(run())
+    code = run()
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.flush()
+    # Nothing is left to be done, and taking the interpreter apart would be another tenth.
+    os._exit(code)
 
 
 if __name__ == "__main__":

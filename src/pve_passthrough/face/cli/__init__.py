@@ -8,13 +8,13 @@
 from __future__ import annotations
 
 import importlib
-import sys
 from typing import Any
 
 import click
 
 from ... import __version__
 from ...errors import Exit, Failure
+from ...host.base import HostError
 
 VERBS: tuple[tuple[str, str, str], ...] = (
     ("check", "looking", "Readiness of this host, of devices, or of a guest."),
@@ -83,8 +83,14 @@ def run(argv: list[str] | None = None) -> int:
         error.show()
         return int(Exit.USAGE)
     except BrokenPipeError:
-        sys.stderr.close()
         return int(Exit.FINE)
+    except HostError as error:
+        failure = Failure("host.no-answer", f"The host did not answer: {error}.", hint="pve-passthrough status")
+        _show_failure(failure)
+        return int(failure.code)
+    except OSError as error:
+        _show_failure(Failure("output.failed", f"The answer could not be written: {error.strerror or error}."))
+        return int(Exit.COULD_NOT)
     return int(result) if isinstance(result, int) else int(Exit.FINE)
 
 
