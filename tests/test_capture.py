@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import gzip
 import io
+import itertools
 import json
+import re
 import tarfile
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pve_passthrough import capture
+from pve_passthrough import app, capture
 from pve_passthrough.errors import Failure
 from pve_passthrough.host.base import Missing, Ran, Refused, Room, Unreadable
 from pve_passthrough.host.replay import Answers, NoAnswer, Recorder, Replay
+from pve_passthrough.host.simulated import SEEDS, Simulated, create
 
 PATHS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=20).map("/".__add__)
 ANSWERS = st.builds(
@@ -101,6 +105,151 @@ def test_stand_ins_are_consistent() -> None:
     assert isinstance(status, Ran) and status.stdout.startswith(esp.decode().strip())
     assert "/etc/pve/nodes/node1/qemu-server/100.conf" in answers.reads
     assert answers.names["/etc/pve/nodes"] == ("node1",)
+
+
+MORE_SECRETS = {
+    "/etc/hostname": "Zeus\n",
+    "/etc/hosts": "127.0.0.1 localhost\n10.20.30.40 zeus.olymp.example zeus\n10.20.30.50 hera.olymp.example\n",
+    "/etc/network/interfaces": (
+        "# uplink to Mallory's flat\niface vmbr0 inet static\n\taddress 10.20.30.40/24\n\t# knock three times\n"
+        "iface vmbr0 inet6 static\n\taddress 2A02:810D:1:2:3:4:5:6/64\n\tgateway 2a02:810d::1\n"
+        "\twpa-psk correcthorse\n\twpa-ssid HomeSweet\n"
+        "\tpost-up wg set wg0 private-key yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBmk=\n"
+        "iface enxbc241142a53b inet manual\n"
+    ),
+    "/etc/pve/corosync.conf": (
+        "nodelist {\n node {\n  name: zeus\n  ring0_addr: zeus-ring.olymp.example\n }\n node {\n  name: hermes\n"
+        "  ring0_addr: fd00:0:0:0:1:2:3:9\n }\n}\ntotem {\n cluster_name: pantheon\n}\n"
+    ),
+    "/etc/pve/.members": (
+        '{"nodename": "zeus", "cluster": {"name": "pantheon"}, "nodelist": {"hermes": {"ip": "10.20.30.41"}}}'
+    ),
+    "/etc/pve/user.cfg": (
+        "user:ganymede@pam:1:0:Gany:Mede:gany@olymp.example:nectar:\npool:ambrosia:my wine:100:cellar:\n"
+    ),
+    "/etc/pve/jobs.cfg": (
+        "vzdump: backup-1\n\tenabled 1\n\tpool ambrosia\n\tmailto dionysos@olymp.example\n\tcomment grapes\n"
+    ),
+    "/etc/pve/vzdump.cron": (
+        '0 1 * * 6 root vzdump 100 --mailto "dionysos@olymp.example" --mode stop --storage cellar\n'
+    ),
+    "/etc/pve/storage.cfg": (
+        "cifs: cellar\n\tserver nas.olymp.example\n\tshare wine\n\tusername bacchus\n\tpassword grape123\n"
+    ),
+    "/etc/pve/nodes/zeus/qemu-server/101.conf": (
+        "#caf\udce9 with the nymphs\nname: olive.olymp.example\ncicustom: user=cellar:snippets/bacchus.yml\n"
+        "scsi0: cellar:vm-101-olive,size=3G\nscsi1: iscsi://bacchus:grape123@10.20.30.60/iqn.2003-01.org.olymp:disk1/0\n"
+        "ipconfig0: ip=10.20.30.70/24,gw6=2a02:810d::2\nparent: before-party\n\n[before-party]\nname: olive\n"
+    ),
+    "/proc/mounts": (
+        "nas.olymp.example:/export/wine /mnt/pve/cellar nfs4 rw 0 0\n"
+        "//hestia/hearth /mnt/hearth cifs rw,username=bacchus 0 0\n"
+    ),
+    "/proc/cmdline": (
+        "root=/dev/mapper/vg_zeus-root nfsroot=10.20.30.80:/boot rd.luks.token=sesame db_password=opensesame\n"
+    ),
+    "/proc/net/route": (
+        "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\n"
+        "vmbr0\t00000000\t011E140A\t0003\t0\t0\t0\t00000000\nvmbr0\t001E140A\t00000000\t0001\t0\t0\t0\t00FFFFFF\n"
+    ),
+    "/sys/class/dmi/id/chassis_asset_tag": "TAG4711\n",
+    "/sys/class/block/dm-0/dm/uuid": "LVM-yWq1mXhE3G8sD0abcdefGHIJKLMNopqrstuvwxyz0123456789ABCDEFghijklmn\n",
+    "/etc/misc": (
+        "MAC BC241142A53B, BC-24-11-42-A5-3B, http://bacchus:grape123@hestia/x, at 10.20.30.90. mail gany@olymp.example"
+    ),
+}
+MORE_LEAKS = (
+    "zeus", "olymp", "hera.", "10.20.30", "mallory", "knock", "810d", "correcthorse", "homesweet", "yAnz5TF",
+    "bc241142a53b", "dionysos", "grapes",
+    "hermes", "fd00:0", "pantheon", "ganymede", "gany@", "nectar", "ambrosia", "my wine", "cellar",
+    "bacchus", "grape123", "nymphs", "olive", "hestia", "hearth", "wine", "before-party", "sesame", "1e140a", "tag4711",
+    "bc-24-11", "ywq1mxhe", "2003-01.org", "s3cr3tusb", "ginger", "001E140A",
+)  # fmt: skip
+
+
+def _more() -> Answers:
+    return Answers(
+        reads={path: text.encode("utf-8", "surrogateescape") for path, text in MORE_SECRETS.items()},
+        names={"/etc/pve/nodes": ("zeus", "hermes"), "/sys/class/net": ("enxbc241142a53b", "lo", "vmbr0")},
+        runs={
+            ("dmesg",): Ran(
+                0, "DMAR: IOMMU on\nusb 1-1: SerialNumber: S3CR3TUSB\nginger\nDMAR-IR: Enabled IRQ remapping\n"
+            ),
+            ("pvesh", "get", "/cluster/status"): Ran(0, '[{"type":"node","name":"hermes","ip":"10.20.30.41"}]'),
+        },
+    )
+
+
+def _plain_text(data: bytes) -> str:
+    """All texts of a capture, those that are kept as base64 included."""
+    answers = capture.unpack(data, "f")
+    whole = gzip.decompress(data).decode("utf-8", "replace")
+    return whole + "".join(one.decode("latin-1") for one in answers.reads.values() if isinstance(one, bytes))
+
+
+def test_nothing_personal_is_written_from_odd_places() -> None:
+    text = _plain_text(capture.pack(_more())).lower()
+    assert [leak for leak in MORE_LEAKS if leak.lower() in text] == []
+
+
+def test_routes_and_addresses_keep_their_relation() -> None:
+    answers = capture.unpack(capture.pack(_more()), "f")
+
+    def read(path: str) -> str:
+        data = answers.reads[path]
+        assert isinstance(data, bytes)
+        return data.decode("utf-8", "surrogateescape")
+
+    address = re.search(r"address (\d\S+)/24", read("/etc/network/interfaces"))
+    assert address is not None and f"{address.group(1)} node1.domain1 node1" in read("/etc/hosts")
+    rows = [row.split("\t") for row in read("/proc/net/route").splitlines()[1:]]
+    assert rows[0][1] == "00000000" and rows[0][7] == "00000000"
+    network, mask = (int.from_bytes(bytes.fromhex(rows[1][at]), "little") for at in (1, 7))
+    number = int.from_bytes(bytes(map(int, address.group(1).split("."))), "big")
+    assert number & mask == network
+    assert int.from_bytes(bytes.fromhex(rows[0][2]), "little") & mask == network
+    assert "DMAR-IR: Enabled IRQ remapping" in str(answers.runs[("dmesg",)])
+
+
+def test_technical_words_keep_their_meaning_whatever_a_guest_is_called() -> None:
+    answers = Answers(
+        reads={
+            "/etc/pve/nodes/pve/qemu-server/100.conf": b"name: nouveau\nhostpci0: 0000:01:00\n",
+            "/proc/cmdline": b"intel_iommu=on nouveau.modeset=0",
+            "/etc/hostname": b"intel_iommu\n",
+            "/etc/hosts": b"10.0.0.1 hosts.etc cmdline\n",
+            "/var/lib/dpkg/status": b"Package: x\nVersion: 1.2.3.4\n",
+        },
+        names={"/sys/bus/pci/drivers": ("nouveau",)},
+    )
+    kept = capture.unpack(capture.pack(answers), "f")
+    assert kept.reads["/proc/cmdline"] == answers.reads["/proc/cmdline"]
+    assert kept.reads["/var/lib/dpkg/status"] == answers.reads["/var/lib/dpkg/status"]
+    assert kept.names == answers.names
+    assert "/etc/hosts" in kept.reads and "/proc/cmdline" in kept.reads
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_redacted_machine_has_the_same_facts(seed: str, tmp_path: Path) -> None:
+    """Up to names and digests: the devices, the boot, who uses what, and every finding."""
+    host = create(str(tmp_path / "sim"), seed)
+    recorder = Recorder(Simulated(host.world.directory) if isinstance(host, Simulated) else host)
+    true = app.look(recorder, deep=True)
+    told = app.look(Replay(capture.unpack(capture.pack(recorder.answers), "f"), true.host), deep=True)
+    for part in (
+        "devices", "usb", "iommu", "cpu", "firmware", "modules", "display", "uses_known", "spaces", "memory_total",
+    ):  # fmt: skip
+        assert getattr(told, part) == getattr(true, part), part
+    assert [(u.address, u.kind, u.vital) for u in told.uses] == [(u.address, u.kind, u.vital) for u in true.uses]
+    assert (told.boot.loaders, len(told.boot.esps)) == (true.boot.loaders, len(true.boot.esps))
+    assert told.files.keys() == true.files.keys()
+    assert [gap.about for gap in told.gaps] == [gap.about for gap in true.gaps]
+    assert [(vm.vmid, vm.hostpci, vm.running, vm.config.keys()) for vm in told.guests or ()] == [
+        (vm.vmid, vm.hostpci, vm.running, vm.config.keys()) for vm in true.guests or ()
+    ]
+    for words, vmid in (((), None), (("gpu:1",), 100)):
+        judged = [[(one.rule, one.level) for one in app.judge(facts, words, vmid).findings] for facts in (told, true)]
+        assert judged[0] == judged[1]
 
 
 def test_pci_addresses_and_ids_are_not_taken_for_secrets() -> None:
@@ -194,6 +343,123 @@ def test_noise_is_an_error_not_a_crash(noise: bytes) -> None:
 def test_wrong_documents_are_refused(document: str) -> None:
     with pytest.raises(Failure):
         capture.unpack(_archive((_info("answers.json"), document.encode())), "odd")
+
+
+def _with(**parts: object) -> str:
+    return json.dumps({**json.loads(GOOD), **parts})
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        _with(rooms={"/": [1, float("inf")]}),
+        _with(rooms={"/": [1, float("nan")]}),
+        _with(rooms={"/": [1, 2]}).replace("[1, 2]", "[1e999, 1]"),
+        _with(rooms={"/": [1, 2]}).replace("[1, 2]", f"[{'9' * 4000}, 1]"),
+        _with(rooms={"/": [1, 2]}).replace("[1, 2]", f"[{'9' * 9000}, 1]"),
+        _with(rooms={"/": [True, "3"]}),
+        _with(rooms={"/": [-1, 3]}),
+        _with(reads={"/x": "y"})[:-1] + ', "reads": {"/x": "z"}}',
+        _with(reads={"/x": "y"}).replace('"/x": "y"', '"/x": "y", "/x": "z"'),
+        _with(reads={"../x": "y"}),
+        _with(reads={"/x\0": "y"}),
+        _with(reads={"/x": {"base64": ["eA=="]}}),
+        _with(reads={"/x": {"none": [], "reason": ""}}),
+        _with(names={"/x": "abc"}),
+        _with(names={"/x": {"a": 1}}),
+        _with(names={"/x": ["\ud800"]}),
+        _with(links={"/x": 1}),
+        _with(runs=[{"argv": [], "answer": [0, "", ""]}]),
+        _with(runs=[{"argv": "zpool", "answer": [0, "", ""]}]),
+        _with(runs=[{"argv": ["a"], "answer": [0, "", ""]}] * 2),
+        _with(runs=[{"argv": ["a"], "answer": [10**30, "", ""]}]),
+        _with(runs=[{"argv": ["a"], "answer": "abc"}]),
+        _with(format=True),
+        _with(format=1.0),
+    ],
+    ids=itertools.count(),
+)
+def test_an_answer_of_a_wrong_form_is_refused(document: str) -> None:
+    with pytest.raises(Failure) as caught:
+        capture.unpack(_archive((_info("answers.json"), document.encode())), "odd")
+    assert caught.value.problem.ref == "capture.unreadable"
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["base64", "none", "reason", "argv", "answer", "/x", "x"]), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+@given(st.sampled_from(["format", "reads", "names", "links", "rooms", "runs"]), JSON, st.integers(0, 2))
+def test_any_value_at_any_place_is_an_answer_or_a_failure(part: str, value: object, depth: int) -> None:
+    placed = {0: value, 1: {"/x": value}, 2: [{"argv": ["a"], "answer": value}]}[depth]
+    try:
+        answers = capture.unpack(_archive((_info("answers.json"), _with(**{part: placed}).encode())), "odd")
+    except Failure:
+        return
+    assert capture.unpack(capture.pack(answers, redacted=False), "again") == capture.trim_pci_ids(answers)
+    capture.pack(answers)
+
+
+def _special(**headers: str) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz", format=tarfile.PAX_FORMAT) as archive:
+        member = _info("answers.json")
+        member.size, member.pax_headers = len(GOOD), headers
+        archive.addfile(member, io.BytesIO(GOOD))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"size": "99999999999999"},
+        {"size": "-5"},
+        {"path": "../x"},
+        {"GNU.sparse.map": "0,10,99999999999,5", "GNU.sparse.size": "99999999999"},
+        {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "60000000"},
+        {"comment": "1 " * 100_000},
+    ],
+)
+def test_extended_headers_are_refused_unread(headers: dict[str, str]) -> None:
+    with pytest.raises(Failure) as caught:
+        capture.unpack(_special(**headers), "odd")
+    assert caught.value.problem.ref == "capture.hostile"
+
+
+def test_a_chain_of_long_names_is_refused() -> None:
+    link = tarfile.TarInfo("././@LongLink")
+    link.type, link.size = tarfile.GNUTYPE_LONGNAME, 512
+    block = link.tobuf(tarfile.GNU_FORMAT) + b"answers.json".ljust(512, b"\0")
+    with pytest.raises(Failure) as caught:
+        capture.unpack(gzip.compress(block * 5000), "odd")
+    assert caught.value.problem.ref == "capture.hostile"
+
+
+@pytest.mark.parametrize(
+    "size", [b"\x80" + b"\xff" * 11, b"\xff" * 12, b"zzzzzzzzzzz\0", b"77777777777\0", b"-0000000005\0"]
+)
+def test_odd_sizes_are_refused(size: bytes) -> None:
+    raw = bytearray(gzip.decompress(_archive((_info("answers.json"), GOOD))))
+    raw[124:136], raw[148:156] = size, b" " * 8
+    raw[148:156] = b"%06o\0 " % sum(raw[:512])
+    with pytest.raises(Failure):
+        capture.unpack(gzip.compress(bytes(raw)), "odd")
+
+
+def test_gzip_members_are_joined_and_bounded_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = gzip.decompress(_archive((_info("answers.json"), GOOD)))
+    assert capture.unpack(gzip.compress(raw[:700]) + gzip.compress(raw[700:]), "f") == Answers()
+    with pytest.raises(Failure):
+        capture.unpack(gzip.compress(raw) + b"rest", "f")
+    monkeypatch.setattr(capture, "MEMBER_LIMIT", 1 << 20)
+    with pytest.raises(Failure, match="more than a capture"):
+        capture.unpack(gzip.compress(raw) + gzip.compress(b"\0" * (1 << 20)) * 3, "f")
 
 
 # -- recorder and replay -------------------------------------------------------------------------

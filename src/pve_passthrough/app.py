@@ -12,7 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from . import rules
@@ -22,6 +22,7 @@ from .host.local import Local
 from .model.facts import Facts
 from .model.finding import Actor, Finding, Level, Verdict
 from .model.pci import Address
+from .model.value import dataclass
 
 if TYPE_CHECKING:
     from .change import Listing
@@ -199,12 +200,13 @@ def plan_from(
     accept: Iterable[str] = (),
 ) -> Planned:
     """The same from facts alone, for the machine with this name. Raises Failure when something forbids it."""
-    from .planning import give, make_plan
+    from .planning import give, make_plan, mappings_named
 
     accepted = frozenset(accept)
     checked = judge(facts, words, vmid)
     _refuse_hazards(checked.findings, accepted)
-    wishes = give(facts, checked.addresses, vmid, profile=profile, accept=accepted)
+    through = mappings_named(facts, words)
+    wishes = give(facts, checked.addresses, vmid, profile=profile, accept=accepted, mappings=through)
     made = make_plan(
         facts,
         wishes,
@@ -369,19 +371,28 @@ def undo(host: Host, run_id: str | None = None) -> Run:
 
 def _looked_after(host: Host, act: Callable[[], Run]) -> Run:
     """Let the boot unit stand by for as long as a run is unfinished: a power cut may come at any moment."""
-    from .change import boot_unit, unfinished
+    from .change import boot_unit
 
-    boot_unit.install(host, _program())
     try:
+        boot_unit.install(host, _program())
         done = act()
     except Failure as failure:
         # Whoever holds the lock still needs the unit.
-        if failure.code is not Exit.LOCKED and unfinished(host) is None:
-            boot_unit.remove(host)
+        if failure.code is not Exit.LOCKED:
+            _leave_nothing(host)
         raise
     if done.ended:
         boot_unit.remove(host)
     return done
+
+
+def _leave_nothing(host: Host) -> None:
+    """Where nothing is unfinished, the marker and the boot unit go. What failed first is what is told."""
+    from .change import unfinished
+
+    with contextlib.suppress(Failure):
+        if unfinished(host) is None:
+            resume(host)
 
 
 def _newest_standing(host: Host) -> str:
@@ -422,9 +433,11 @@ def after_boot(host: Host) -> Run | None:
 
     if not isinstance(host, simulated.Simulated) or not host.world.state().get("boot_unit_due"):
         return None
-    done = resume(host, booting=True)
-    simulated.finish_boot(host.world)
-    return done
+    try:
+        return resume(host, booting=True)
+    finally:
+        # pve-guests.service is only ordered after the unit: guests start whatever has become of it.
+        simulated.finish_boot(host.world)
 
 
 def is_simulated(host: Host) -> bool:

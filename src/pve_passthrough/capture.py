@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import binascii
 import gzip
+import hashlib
 import io
 import json
 import re
@@ -28,7 +29,8 @@ from .host.replay import Answers, NoAnswer
 FORMAT = 1
 ANSWERS = "answers.json"
 README = "README.txt"
-MEMBER_LIMIT = 64 * 1024 * 1024
+_BLOCK = 512
+MEMBER_LIMIT = 32 * 1024 * 1024
 """Bytes of one unpacked member: the largest host on record (559 functions) needs about 3 MB."""
 ARCHIVE_LIMIT = 32 * 1024 * 1024
 
@@ -133,9 +135,10 @@ _PUBLIC = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
 class StandIns:
     """One stand-in for each original, numbered in order of appearance, so that nothing can be computed back."""
 
-    def __init__(self) -> None:
+    def __init__(self, key: bytes = b"") -> None:
         self._given: dict[tuple[str, str], str] = {}
         self._counts: dict[str, int] = {}
+        self._key = key
 
     def of(self, kind: str, original: str, form: Callable[[int], str]) -> str:
         key = (kind, original.lower())
@@ -143,6 +146,15 @@ class StandIns:
             self._counts[kind] = number = self._counts.get(kind, 0) + 1
             self._given[key] = form(number)
         return self._given[key]
+
+    def ipv4(self, original: int) -> int:
+        """An address that shares as many leading bits with other stand-ins as the originals share with each other: a
+        route still leads to the addresses that it led to. The bits hang on a digest of the whole recording."""
+        found = int(self.of("octet", str(original >> 24), lambda number: str(min(9 + number, 126))))
+        for bit in range(23, -1, -1):
+            flip = hashlib.sha256(self._key + b"%d/%d" % (original >> bit + 1, bit)).digest()[0] & 1
+            found = found << 1 | (original >> bit & 1 ^ flip)
+        return found
 
 
 def _uuid(number: int) -> str:
@@ -153,66 +165,132 @@ def _mac(number: int) -> str:
     return "02:00:00:" + ":".join(f"{number:06x}"[at : at + 2] for at in (0, 2, 4))
 
 
-def _ipv4(number: int) -> str:
-    return f"198.18.{number >> 8 & 255}.{number & 255}"
-
-
 def _ipv6(number: int) -> str:
     return f"2001:db8::{number:x}"
 
 
 _PATTERNS: tuple[tuple[str, re.Pattern[str], Callable[[int], str]], ...] = (
-    ("uuid", re.compile(rf"\b(?!{_PUBLIC}){_HEX}{{8}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{12}}\b"), _uuid),
+    ("user", re.compile(r"(?<=://)[^/\s@]+(?=@)"), lambda n: f"user{n}"),
+    ("mail", re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+"), lambda n: f"mail{n}@example.invalid"),
+    ("iscsi", re.compile(r"\b(?:iqn\.\d{4}-\d\d\.|naa\.|eui\.)[\w.:-]+"), lambda n: f"iqn.2000-01.invalid:{n}"),
+    ("secret", re.compile(r"grub\.pbkdf2\.\S+"), lambda n: f"secret{n}"),
+    (
+        "uuid",
+        re.compile(rf"(?<!\w)(?!{_PUBLIC}){_HEX}{{8}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{12}}(?!\w)"),
+        _uuid,
+    ),
+    # LVM's names for its volumes (dm/uuid): two ids of 32 letters and digits.
+    ("lvm", re.compile(r"(?<=LVM-)[A-Za-z0-9]{32,64}"), lambda n: f"{n:064d}"),
+    (
+        "wwid",
+        re.compile(rf"(?<![\w.])3{_HEX}{{32}}(?![\w.])|(?<![\w.])3(?=\d*[a-f]){_HEX}{{16}}(?![\w.])"),
+        lambda n: f"3{n:032x}",
+    ),
     ("hex128", re.compile(rf"(?<![\w.])(?!0{{32}}){_HEX}{{32}}(?![\w.])"), lambda n: f"{n:032x}"),
     # A file system UUID of VFAT: the form of /etc/kernel/proxmox-boot-uuids.
     ("vfat", re.compile(r"(?<![\w-])[0-9A-F]{4}-[0-9A-F]{4}(?![\w-])"), lambda n: f"0000-{n:04X}"),
+    ("ipv6", re.compile(rf"(?<![\w:.])(?:{_HEX}{{1,4}}:){{7}}{_HEX}{{1,4}}(?![\w:])"), _ipv6),
     (
         "mac",
-        re.compile(rf"(?<![\w:])(?!(?:00:){{5}}00)(?!(?:ff:){{5}}ff){_HEX}{{2}}(?::{_HEX}{{2}}){{5}}(?![\w:])"),
+        re.compile(rf"(?<![\w:])(?!(?:00:){{5}}00)(?!(?:ff:){{5}}ff){_HEX}{{2}}(?::{_HEX}{{2}}){{5}}(?![\w:])", re.I),
         _mac,
     ),
     (
+        "mac-dashed",
+        re.compile(rf"(?<![\w-]){_HEX}{{2}}(?:-{_HEX}{{2}}){{5}}(?![\w-])"),
+        lambda n: _mac(n).replace(":", "-"),
+    ),
+    # Without separators: in interface names (systemd.net-naming-scheme(7), `enx`), and wherever a letter shows that it
+    # is no decimal number.
+    (
+        "mac-plain",
+        re.compile(rf"(?:(?<=enx)|(?<=wlx)|(?<![\w.-])(?=\d*[A-Fa-f])){_HEX}{{12}}(?!\w)"),
+        lambda n: _mac(n).replace(":", ""),
+    ),
+    (
         "ipv6",
-        re.compile(rf"(?<![\w:.])(?=[0-9a-fA-F:]*::)(?:{_HEX}{{1,4}}:{{1,2}}){{2,7}}{_HEX}{{0,4}}(?![\w:.])"),
+        re.compile(rf"(?<![\w:.])(?=[0-9a-fA-F:]*::)(?:{_HEX}{{1,4}}:{{1,2}}){{2,7}}{_HEX}{{0,4}}(?![\w:]|\.\d)"),
         _ipv6,
     ),
-    ("ipv4", re.compile(r"(?<![\w.-])(?!0\.|127\.|255\.)\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}(?![\w.-])"), _ipv4),
     ("serial", re.compile(r"(?<=serial=)[^,\s]+"), lambda n: f"SERIAL{n}"),
+    ("serial", re.compile(r"(?i)(?<=serialnumber: )\S+|(?<=serial number: )\S+"), lambda n: f"SERIAL{n}"),
     # Names below /dev/disk/by-id end in the disk's serial number, wwn- and eui- names are one.
     ("disk", re.compile(r"(?<=/by-id/)[^\s/]+?(?=(?:-part\d+)?(?:[\s/]|$))"), lambda n: f"disk-{n}"),
     ("key", re.compile(r"(?:ssh-|ecdsa-|sk-)[a-z0-9@.-]+(?:\s|%20)+[A-Za-z0-9+/=%]{40,}[^\s,]*"), lambda n: f"key{n}"),
+    # WireGuard keys: 32 bytes as base64.
+    ("key", re.compile(r"(?<![\w+/=])[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=(?![\w+/=])"), lambda n: f"key{n}"),
 )
+_IPV4 = re.compile(r"(?<![\w.-])(?!0\.|127\.|255\.)\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}(?![\w-]|\.\d)")
+_SECRET_VALUE = re.compile(
+    r"(?i)\b([\w.-]*(?:passw(?:or)?d|passphrase|secret|token|api[_-]?key|private[_-]?key|wpa-(?:psk|ssid)|credentials?|username))"
+    r"(\s*[=:]\s*|[ \t]+)([^\s,;&'\"]+)"
+)
+"""A key that names a secret, and its value."""
 
 _SECRET_LINE = re.compile(
-    r"^(cipassword|sshkeys|ciuser|searchdomain|nameserver|description|tags|smbios1|args|vmgenid):[ \t]*(.*)$", re.M
-)
+    r"^(cipassword|sshkeys|ciuser|cicustom|hookscript|searchdomain|nameserver|description|tags|smbios1|args|vmgenid):"
+    r"[ \t]*(.*)$", re.M
+)  # fmt: skip
+_SNAPSHOT = re.compile(r"^\[(?!PENDING\]|special:)(.+)\]|^parent:[ \t]*(\S+)", re.M)
+_SECTION_LINE = re.compile(
+    r"^([ \t]+)(comment|description|mailto|notes-template|notification-target|storage|username|password|server|export"
+    r"|share|portal|target|domain|fingerprint|keyring|encryption-key|master-pubkey|path)([ \t]+).*$", re.M
+)  # fmt: skip
+"""Properties of Proxmox' section files that no rule asks for and people fill in."""
+_MAIL_OPTION = re.compile(r"(--?(?:mailto|storage|notes-template|notification-target))([ =])(?:'[^']*'|\"[^\"]*\"|\S+)")
 _GUEST_NAME = re.compile(r"^(?:name|hostname):[ \t]*(\S+)", re.M)
+_VOLUME = re.compile(
+    r"^(?:scsi|virtio|ide|sata|efidisk|tpmstate|unused|rootfs|mp)\d*:[ \t]*(?:file=)?([A-Za-z][\w.-]*):", re.M
+)
 _ARGS_KEPT = re.compile(r"(?:^|(?<=\s))-cpu\s+(?:'[^']*'|\S+)|(?:^|(?<=\s))-[a-z][\w-]*")
 _COMMENT = re.compile(r"^#.*$", re.M)
-_SERIAL_FILES = re.compile(r"/(?:serial|product_serial|board_serial|chassis_serial|wwid|product_uuid)$")
+_INDENTED_COMMENT = re.compile(r"^([ \t]*)#.*$", re.M)
+_SERIAL_FILES = re.compile(r"/(?:serial|\w+_serial|\w+_asset_tag|wwid|product_uuid)$")
 _GUEST_FILE = re.compile(r"/(?:qemu-server|lxc)/\d+\.conf$")
+_SECTION_FILE = re.compile(r"^/etc/pve/(?:mapping/|ha/|sdn/|)[\w-]+\.cfg$")
+_AS_THEY_ARE = re.compile(r"^/(?:var/lib/dpkg/status|usr/share/.*|etc/os-release|proc/version|proc/cpuinfo)$")
+"""Texts that every installation of a release has alike; numbers in them are versions."""
+_BYTES = re.compile(r"^/sys/firmware/|/pci\.ids$")
 _NODES = "/etc/pve/nodes"
+_KERNEL_LOG = re.compile(r"DMAR|AMD-Vi|iommu|remapping|vfio", re.I)
 
 
 def redact(document: dict[str, Any]) -> dict[str, Any]:
     """Replace everything that points to a person or a place. Paths are treated like texts: node names occur in both."""
-    stand_ins = StandIns()
+    stand_ins = StandIns(hashlib.sha256(json.dumps(document, sort_keys=True).encode()).digest())
     names = _names_to_hide(document)
     hide_names = _name_pattern(names)
 
+    def address(match: re.Match[str]) -> str:
+        octets = [int(part) for part in match.group().split(".")]
+        if max(octets) > 255:
+            return match.group()
+        return ".".join(map(str, stand_ins.ipv4(int.from_bytes(bytes(octets), "big")).to_bytes(4, "big")))
+
     def text(value: str) -> str:
+        value = _SECRET_VALUE.sub(r"\1\2redacted", value)
         for kind, pattern, form in _PATTERNS:
             value = pattern.sub(lambda match, k=kind, f=form: stand_ins.of(k, match.group(), f), value)  # type: ignore[misc]
-        return hide_names.sub(lambda match: names[match.group()], value) if hide_names else value
+        value = _IPV4.sub(address, value)
+        return hide_names.sub(lambda match: names[match.group().lower()], value) if hide_names else value
+
+    def content(path: str, value: str) -> str:
+        if _AS_THEY_ARE.search(path):
+            return value
+        if path == "/proc/net/route":
+            return _routes(value, stand_ins)
+        return text(_without_secrets(path, value))
 
     def walk(value: Any, path: str = "") -> Any:
         if isinstance(value, str):
-            return text(_without_secrets(path, value))
+            return content(path, value)
         if isinstance(value, list):
             return [walk(item) for item in value]
         if isinstance(value, dict):
             if "base64" in value:
-                return _without_device_serial(value) if path.endswith("/config") else value
+                return _bytes_redacted(path, value, content)
+            if path == "" and "argv" in value:
+                return {"argv": walk(value["argv"]), "answer": walk(_said(value["argv"], value["answer"]))}
             return {text(key): walk(item, key) for key, item in value.items()}
         return value
 
@@ -220,14 +298,61 @@ def redact(document: dict[str, Any]) -> dict[str, Any]:
     return redacted
 
 
+def _bytes_redacted(path: str, value: dict[str, str], content: Callable[[str, str], str]) -> dict[str, str]:
+    """Of bytes, those that are a text with some odd letter are redacted like any text."""
+    if path.endswith("/config"):
+        return _without_device_serial(value)
+    if _BYTES.search(path):
+        return value
+    data = base64.b64decode(value["base64"]).decode("utf-8", "surrogateescape")
+    return {"base64": base64.b64encode(content(path, data).encode("utf-8", "surrogateescape")).decode()}
+
+
+def _said(argv: list[str], answer: Any) -> Any:
+    """The kernel's log holds whatever was ever plugged in; of it stays what a probe looks for."""
+    if argv[:1] != ["dmesg"] or not isinstance(answer, list):
+        return answer
+    return [answer[0], "\n".join(line for line in answer[1].split("\n") if _KERNEL_LOG.search(line)), answer[2]]
+
+
+def _routes(table: str, stand_ins: StandIns) -> str:
+    """/proc/net/route: destination, gateway and mask are addresses as little-endian hexadecimal words."""
+    rows = []
+    for row in table.split("\n"):
+        fields = row.split("\t")
+        try:
+            target, gateway, mask = (int.from_bytes(bytes.fromhex(fields[at]), "little") for at in (1, 2, 7))
+        except (IndexError, ValueError):
+            rows.append(row if not re.search(rf"\b{_HEX}{{8}}\b", row) else "")
+            continue
+        fields[1] = ((stand_ins.ipv4(target) & mask if target else 0).to_bytes(4, "little")).hex().upper()
+        fields[2] = ((stand_ins.ipv4(gateway) if gateway else 0).to_bytes(4, "little")).hex().upper()
+        rows.append("\t".join(fields))
+    return "\n".join(rows)
+
+
 def _without_secrets(path: str, value: str) -> str:
     """Blank what no stand-in can keep useful: passwords, comments, guest descriptions, whole serial files."""
     if _SERIAL_FILES.search(path):
         return "SERIAL\n"
+    if path.startswith("/etc/network/"):
+        return _INDENTED_COMMENT.sub(r"\1# (redacted)", value)
+    if path == "/etc/pve/user.cfg":
+        return "".join(_pool_line(line) for line in value.split("\n") if line.startswith("pool:"))
+    if path == "/etc/pve/vzdump.cron":
+        return _MAIL_OPTION.sub(r"\1\2redacted", _COMMENT.sub("# (redacted)", value))
+    if _SECTION_FILE.search(path):
+        return _SECTION_LINE.sub(r"\1\2\3redacted", value)
     if not _GUEST_FILE.search(path):
         return value
     value = _COMMENT.sub("# (redacted)", value)
     return _SECRET_LINE.sub(lambda match: f"{match.group(1)}: {_hidden(match.group(1), match.group(2))}", value)
+
+
+def _pool_line(line: str) -> str:
+    """`pool:NAME:COMMENT:VMIDS:STORAGES:` (pve-access-control, AccessControl.pm) without comment and storages."""
+    parts = [*line.split(":"), "", "", ""]
+    return f"pool:{parts[1]}::{parts[3]}::\n"
 
 
 def _hidden(key: str, value: str) -> str:
@@ -250,36 +375,112 @@ def _without_device_serial(value: dict[str, str]) -> dict[str, str]:
 
 
 def _names_to_hide(document: dict[str, Any]) -> dict[str, str]:
-    """Host, node and guest names, each with its stand-in; the longest is replaced first."""
+    """Names of hosts, guests, clusters, storages, pools and snapshots, in lower case, each with its stand-in."""
     hidden: dict[str, str] = {}
+    counts: dict[str, int] = {}
+    technical = _technical(document)
 
     def hide(name: str, prefix: str) -> None:
-        if len(name) > 1 and name not in hidden and name not in _COMMON_WORDS:
-            hidden[name] = f"{prefix}{sum(other.startswith(prefix) for other in hidden.values()) + 1}"
+        name = name.strip().lower()
+        known = name in hidden or name in _COMMON_WORDS or name in technical
+        if len(name) > 1 and not known and not re.fullmatch(r"[\d.:/]+|(?:vmbr|eno|ens|enp|eth|bond)\w*", name):
+            counts[prefix] = counts.get(prefix, 0) + 1
+            hidden[name] = f"{prefix}{counts[prefix]}"
 
-    reads = document["reads"]
-    hostname = reads.get("/etc/hostname")
-    if isinstance(hostname, str):
-        first, _, domain = hostname.strip().partition(".")
-        hide(first, "node")
-        hide(domain, "domain")
+    def hide_host(name: str, prefix: str = "node") -> None:
+        if not re.fullmatch(r"[\d.]+|[\da-fA-F:]*:[\da-fA-F:.]*", name):
+            first, _, domain = name.partition(".")
+            hide(first, prefix)
+            hide(domain, "domain")
+
+    texts = {path: _plain(value) for path, value in document["reads"].items()}
+    hide_host(texts.get("/etc/hostname", "").strip())
     nodes = document["names"].get(_NODES)
     for node in nodes if isinstance(nodes, list) else ():
         hide(node, "node")
-    for path, value in reads.items():
-        if isinstance(value, str) and _GUEST_FILE.search(path):
-            for match in _GUEST_NAME.finditer(value):
-                hide(match.group(1), "guest")
+    for prefix, pattern, path in _NAMED_IN:
+        for match in pattern.finditer(texts.get(path, "")):
+            (hide_host if prefix in ("node", "server") else hide)(next(filter(None, match.groups())), prefix)
+    for line in texts.get("/etc/hosts", "").splitlines():
+        for word in line.partition("#")[0].split()[1:]:
+            if not word.startswith(("localhost", "ip6-")):
+                hide_host(word)
+    guests = (value for path, value in texts.items() if _GUEST_FILE.search(path))
+    said = ((run["argv"][0], run["answer"][1]) for run in document["runs"] if isinstance(run["answer"], list))
+    places = [("", text) for text in guests] + list(said)
+    for program, text in places:
+        for prefix, pattern in _NAMED_BY.get(program, ()):
+            for match in pattern.finditer(text):
+                (hide_host if prefix in ("node", "guest") else hide)(next(filter(None, match.groups())), prefix)
     return hidden
 
 
-_COMMON_WORDS = frozenset({"pve", "local", "proxmox", "vm", "gpu", "qemu", "root", "host", "debian", "localhost"})
+_NAMED_BY = {
+    "": (("guest", _GUEST_NAME), ("snap", _SNAPSHOT), ("storage", _VOLUME)),
+    "zpool": (("pool", re.compile(r"^\s*pool: (\S+)", re.M)),),
+    "pvesh": (("node", re.compile(r'"name"\s*:\s*"([^"]+)"')),),
+}
+"""Kind of name, and how guests' files (no program) and programs write it."""
+
+
+_NAMED_IN = (
+    ("node", re.compile(r"^\s*name\s*:\s*(\S+)", re.M), "/etc/pve/corosync.conf"),
+    ("node", re.compile(r"^\s*(?:ring|link)\d_addr\s*:\s*(\S+)", re.M), "/etc/pve/corosync.conf"),
+    ("cluster", re.compile(r"^\s*cluster_name\s*:\s*(\S+)", re.M), "/etc/pve/corosync.conf"),
+    ("node", re.compile(r'"nodename"\s*:\s*"([^"]+)"'), "/etc/pve/.members"),
+    ("cluster", re.compile(r'"name"\s*:\s*"([^"]+)"'), "/etc/pve/.members"),
+    ("pool", re.compile(r"^pool:([^:]+):", re.M), "/etc/pve/user.cfg"),
+    ("server", re.compile(r"^([A-Za-z][^\s:/]*):/|^//([^/\s]+)/", re.M), "/proc/mounts"),
+    ("share", re.compile(r"^[^\s:/]+:/(?:\S*/)?([^\s/]+) |^//[^/\s]+/(?:\S*/)?([^\s/]+) ", re.M), "/proc/mounts"),
+    ("storage", re.compile(r"^\S+ /(?:mnt/pve|mnt|media|srv|home)/([^\s/]+)", re.M), "/proc/mounts"),
+)
+"""Kind of name, where it stands in a file, and the file."""
+
+
+def _plain(value: Any) -> str:
+    """A file's text, also where a byte of it is no UTF-8; nothing for what was not read."""
+    if isinstance(value, dict) and "base64" in value:
+        return base64.b64decode(value["base64"]).decode("utf-8", "surrogateescape")
+    return value if isinstance(value, str) else ""
+
+
+def _technical(document: dict[str, Any]) -> frozenset[str]:
+    """Words that the kernel uses on this host: a guest that is called like a driver keeps its name."""
+    found: set[str] = set()
+    for path in (*document["reads"], *document["names"]):
+        if path.startswith(("/etc/", "/proc/", "/sys/")):
+            rest = path.removeprefix(f"{_NODES}/").partition("/")[2] if path.startswith(f"{_NODES}/") else path
+            found.update(part.lower() for part in rest.split("/"))
+    for path, names in document["names"].items():
+        if path.startswith("/sys/") and isinstance(names, list):
+            found.update(name.lower() for name in names)
+    for path, target in document["links"].items():
+        if path.startswith("/sys/") and isinstance(target, str):
+            found.add(target.rpartition("/")[2].lower())
+    for path, text in document["reads"].items():
+        if isinstance(text, str) and path.startswith(("/proc/cmdline", "/etc/default/grub", "/etc/modprobe.d/")):
+            found.update(word.lower() for word in re.findall(r"(?<![\w.-])[a-z_]+(?==)|\bvfio\w*", text))
+    return frozenset(found)
+
+
+_COMMON_WORDS = frozenset({
+    "pve", "local", "proxmox", "vm", "gpu", "qemu", "root", "host", "debian", "localhost", "local-lvm",
+    "local-zfs", "local-btrfs", "rpool", "bpool", "tank", "data", "zfs", "lvm", "nvme", "ssd", "hdd", "intel",
+    "amd", "nvidia", "radeon", "kvm", "vfio", "pci", "pcie", "usb", "linux", "windows", "win10", "win11",
+    "ubuntu", "server", "node", "guest", "storage", "backup", "cluster", "default", "none", "on", "off", "yes",
+    "no", "quiet", "splash", "boot", "grub", "uefi", "ovmf", "seabios", "q35", "i440fx", "virtio", "scsi", "net",
+    "network", "bridge", "iommu", "pt", "cpu", "memory", "disk", "cdrom", "video", "audio", "test", "name",
+    "current", "unknown", "ext4", "xfs", "btrfs", "nfs", "cifs",
+})  # fmt: skip
 """Names that are also ordinary words of these files and say nothing about a person."""
 
 
 def _name_pattern(names: Iterable[str]) -> re.Pattern[str] | None:
+    """All names, the longest first. An underscore ends a name: `vg_NAME` is a usual name of a volume group."""
     ordered = sorted(names, key=len, reverse=True)
-    return re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, ordered))})(?!\w)") if ordered else None
+    if not ordered:
+        return None
+    return re.compile(rf"(?<![^\W_])(?:{'|'.join(map(re.escape, ordered))})(?![^\W_])", re.I)
 
 
 # -- reading -------------------------------------------------------------------------------------
@@ -291,39 +492,64 @@ def unpack(data: bytes, name: str) -> Answers:
         raise _bad(name, f"the file is larger than {ARCHIVE_LIMIT // 2**20} MiB")
     text = _member(data, name)
     try:
-        document = json.loads(text)
+        document = json.loads(text, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise _bad(name, f"{ANSWERS} is not whole: {error}") from error
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
+    if not isinstance(document, dict) or type(document.get("format")) is not int or document["format"] != FORMAT:
         raise _bad(name, f"{ANSWERS} has no `format` {FORMAT}; another version of this program may have written it")
     try:
         return from_document(document)
     except (AttributeError, KeyError, TypeError, ValueError, binascii.Error) as error:
-        raise _bad(name, f"{ANSWERS} has an answer of a wrong form: {error!r}") from error
+        raise _bad(name, f"{ANSWERS} has an answer of a wrong form: {error!r:.200}") from error
 
 
 def _member(data: bytes, name: str) -> bytes:
-    found: bytes | None = None
+    """The text of answers.json. Only what `pack` and a plain tar write is understood: no extended or sparse headers."""
     stream = _Bounded(data)
+    found: dict[str, bytes] = {}
     try:
-        with tarfile.open(fileobj=stream, mode="r|") as archive:
-            for member in archive:
-                if not member.isreg() or member.name not in (ANSWERS, README):
-                    raise _bad(name, f"it holds {member.name!r}, which no capture has", "capture.hostile")
-                if member.size > MEMBER_LIMIT:
-                    raise _bad(name, f"{member.name} claims {member.size} bytes", "capture.hostile")
-                content = archive.extractfile(member)
-                if member.name == ANSWERS and content is not None:
-                    if found is not None:
-                        raise _bad(name, f"it holds {ANSWERS} twice", "capture.hostile")
-                    found = content.read(MEMBER_LIMIT + 1)
+        while (header := _exactly(stream, _BLOCK)).strip(b"\0"):
+            member, size = _header(header, name)
+            if member in found:
+                raise _bad(name, f"it holds {member} twice", "capture.hostile")
+            found[member] = _exactly(stream, size)
+            _exactly(stream, -size % _BLOCK)
         while stream.read(1 << 20):
             pass  # to the end, where gzip keeps its checksum
-    except (tarfile.TarError, EOFError, OSError, zlib.error, ValueError) as error:
+    except (EOFError, OSError, zlib.error) as error:
         raise _bad(name, f"it ends early or is not a gzipped tar archive ({error})") from error
-    if found is None:
+    if ANSWERS not in found:
         raise _bad(name, f"it holds no {ANSWERS}")
-    return found
+    return found[ANSWERS]
+
+
+def _header(block: bytes, name: str) -> tuple[str, int]:
+    """(name, size) from one header block: POSIX.1-2017, pax, `ustar Interchange Format`."""
+    blanked = block[:148] + b" " * 8 + block[156:]
+    if _octal(block[148:156]) != sum(blanked):
+        raise EOFError("a header's checksum is wrong")
+    member = block[:100].partition(b"\0")[0].decode("utf-8", "backslashreplace")
+    if block[156:157] not in (b"0", b"\0") or member not in (ANSWERS, README) or block[345] != 0:
+        raise _bad(name, f"it holds {member!r}, which no capture has", "capture.hostile")
+    size = _octal(block[124:136])
+    if size is None or size > MEMBER_LIMIT:
+        raise _bad(name, f"{member} claims more than {MEMBER_LIMIT} bytes", "capture.hostile")
+    return member, size
+
+
+def _octal(field: bytes) -> int | None:
+    digits = field.strip(b"\0 ")
+    return int(digits, 8) if digits and not digits.strip(b"01234567") else None
+
+
+def _exactly(stream: _Bounded, size: int) -> bytes:
+    parts = []
+    while size:
+        parts.append(stream.read(size))
+        if not parts[-1]:
+            raise EOFError("the end is missing")
+        size -= len(parts[-1])
+    return b"".join(parts)
 
 
 class _Bounded(io.RawIOBase):
@@ -341,40 +567,82 @@ class _Bounded(io.RawIOBase):
         return chunk
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys differ: of two equal ones a reader sees one and the program the other."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("it answers one question twice")
+    return found
+
+
 def from_document(document: dict[str, Any]) -> Answers:
     """The inverse of `to_document`. Raises KeyError, TypeError, ValueError for a wrong form."""
+    runs = [(_items(run["argv"]), run["answer"]) for run in _list(document["runs"])]
+    if not all(argv for argv, _ in runs) or len(dict(runs)) != len(runs):
+        raise ValueError("a program without a name, or one asked twice")
     return Answers(
-        {path: _decode(value, _bytes_in) for path, value in document["reads"].items()},
-        {path: _decode(value, lambda names: tuple(map(_string, names))) for path, value in document["names"].items()},
-        {path: _decode(value, _string) for path, value in document["links"].items()},
-        {
-            path: _decode(value, lambda room: Room(int(room[0]), int(room[1])))
-            for path, value in document["rooms"].items()
-        },
-        {
-            tuple(map(_string, run["argv"])): _decode(
-                run["answer"], lambda ran: Ran(int(ran[0]), _string(ran[1]), _string(ran[2]))
-            )
-            for run in document["runs"]
-        },
+        {_path(path): _decode(value, _bytes_in) for path, value in document["reads"].items()},
+        {_path(path): _decode(value, _items) for path, value in document["names"].items()},
+        {_path(path): _decode(value, _string) for path, value in document["links"].items()},
+        {_path(path): _decode(value, _room_in) for path, value in document["rooms"].items()},
+        {argv: _decode(answer, _ran_in) for argv, answer in runs},
     )
 
 
 def _decode(value: Any, into: Callable[[Any], Any]) -> Any:
     if isinstance(value, dict) and "none" in value:
+        if value["none"] not in ("absent", "unreadable"):
+            raise ValueError(f"{value['none']!r} is no way not to answer")
         return NoAnswer(value["none"] == "absent", _string(value["reason"]))
     return into(value)
 
 
 def _bytes_in(value: Any) -> bytes:
     if isinstance(value, dict):
-        return base64.b64decode(value["base64"], validate=True)
+        return base64.b64decode(_string(value["base64"]), validate=True)
     return _string(value).encode()
 
 
+def _room_in(value: Any) -> Room:
+    total, free = map(_number, _list(value))
+    if min(total, free) < 0:
+        raise ValueError("less than no room")
+    return Room(total, free)
+
+
+def _ran_in(value: Any) -> Ran:
+    code, stdout, stderr = _list(value)
+    return Ran(_number(code), _string(stdout), _string(stderr))
+
+
+def _items(value: Any) -> tuple[str, ...]:
+    return tuple(map(_string, _list(value)))
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError(f"{value!r:.80} is not a list")
+    return value
+
+
+def _number(value: Any) -> int:
+    """A whole number of 64 bits; JSON's true, 1.5, NaN and 1e999 are none."""
+    if type(value) is not int or not -(2**63) <= value < 2**63:
+        raise TypeError(f"{value!r:.80} is not a number that a host says")
+    return value
+
+
+def _path(value: str) -> str:
+    if not value.startswith("/") or "\0" in value:
+        raise ValueError(f"{value!r:.80} is no path")
+    return _string(value)
+
+
 def _string(value: Any) -> str:
+    """A text; bytes of names that are not UTF-8 are lone surrogates in it (PEP 383), no other ones are."""
     if not isinstance(value, str):
-        raise TypeError(f"{value!r} is not a text")
+        raise TypeError(f"{value!r:.80} is not a text")
+    value.encode("utf-8", "surrogateescape")
     return value
 
 

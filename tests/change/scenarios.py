@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 from pve_passthrough import change
-from pve_passthrough.host.base import Host
+from pve_passthrough.host.base import Host, text_or_none
 from pve_passthrough.model.plan import Cell, Change, Expectation, Plan
 from tests.change import storm
-from tests.change.storm import Scenario, World
+from tests.change.storm import Scenario, Script, World
+from tests.hosts.faulty import Faulty
 from tests.hosts.memory import CARD, GRUB, GRUB_DIR, MODPROBE, Memory
 
 FOREIGN = "# somebody else was here\n"
@@ -24,12 +25,30 @@ class Toy:
         self.memory = Memory()
         self.host: Host = self.memory
 
+    def faulty(self, script: Script) -> Faulty:
+        return Faulty(self.host, script, self.meddle)
+
     def power_cut(self) -> None:
         self.memory.locked = False
         self.memory.power_cut()
 
+    def is_taken_on(self) -> bool:
+        return text_or_none(self.host, change.MARKER) is not None
+
     def lasting(self) -> Mapping[str, bytes]:
         return self.memory.lasting()
+
+    def running(self) -> Mapping[str, str]:
+        return {}
+
+    def lasting_when(self, kept: bool) -> Mapping[str, bytes] | None:
+        return None
+
+    def running_when(self, kept: bool) -> Mapping[str, str]:
+        return {}
+
+    def traces(self) -> list[str]:
+        return [change.MARKER] if self.is_taken_on() else []
 
     def refreshed(self) -> bool:
         return self.memory.refreshed()
@@ -130,8 +149,7 @@ def pairs_of(scenario: Scenario) -> int:
     return 400 if scenario in TOYS else 60
 
 
-def every() -> Iterator[Scenario]:
+def every() -> tuple[Scenario, ...]:
     from tests.change import sims  # builds nothing yet
 
-    yield from TOYS
-    yield from sims.SIMS
+    return (*TOYS, *sims.SIMS)

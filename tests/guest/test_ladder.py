@@ -161,6 +161,16 @@ def test_odd_agent_answers_are_silence(answer: Ran) -> None:
     assert isinstance(agent.devices_in(host, 100), agent.Silence)
 
 
+def test_whether_it_runs_may_be_unknown() -> None:
+    class Blind(Table):
+        def read(self, path: str) -> bytes:
+            raise Unreadable(path, "Input/output error")
+
+    host = Blind(_linux())
+    assert outcomes(host) == ["passed", "passed", "unknown", "skipped"]
+    assert host.started == []
+
+
 def test_a_guest_without_devices_fails_at_the_bottom() -> None:
     bare = Vm(100, "pve", {})
     rungs = climb(Table({}), FACTS, bare, patience=0)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 import pytest
 
+from pve_passthrough.host import local
 from pve_passthrough.host.base import Busy, Missing, Refused, Unreadable
 from pve_passthrough.host.local import READ_LIMIT, Local, replace_file, run_program
 
@@ -125,3 +127,96 @@ def test_programs_answer_in_plain_english_or_not_at_all() -> None:
         run_program(["/no/such/program"], b"", 10)
     with pytest.raises(Unreadable, match="no answer"):
         run_program(["sleep", "5"], b"", 0.05)
+
+
+# -- a hostile or breaking tree --------------------------------------------------------------
+
+
+def test_a_short_read_is_not_the_end_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """/proc hands out whole lines, less than a page at a time, and ends with an empty read."""
+    text = b"".join(b"module_%d 16384 0 - Live 0x0\n" % number for number in range(400))
+    (tmp_path / "modules").write_bytes(text)
+    whole = os.read
+
+    def seq_file(handle: int, size: int) -> bytes:
+        chunk = whole(handle, min(size, 4096))
+        kept = chunk.rfind(b"\n") + 1
+        os.lseek(handle, kept - len(chunk), os.SEEK_CUR)
+        return chunk[:kept]
+
+    monkeypatch.setattr(os, "read", seq_file)
+    assert Local().read(str(tmp_path / "modules")) == text
+    assert Local(str(tmp_path)).read("/modules") == text
+
+
+def test_a_fifo_neither_hangs_nor_says_empty(tree: Path) -> None:
+    os.mkfifo(tree / "fifo")
+    (tree / "to-fifo").symlink_to("fifo")
+    for path in ("/fifo", "/to-fifo"):
+        with pytest.raises(Unreadable, match="FIFO"):
+            Local(str(tree)).read(path)
+        with pytest.raises(Unreadable, match="FIFO"):
+            Local(str(tree)).head(path, 4)
+    with pytest.raises(Unreadable, match="plain"):
+        Local().read(str(tree / "fifo"))
+
+
+def test_a_device_node_in_a_tree_is_not_opened(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tree / "node").write_text("of this machine")
+    true_stat = os.lstat
+
+    def as_device(path: str) -> os.stat_result:
+        found = true_stat(path)
+        return os.stat_result((stat.S_IFCHR | 0o666, *found[1:])) if path.endswith("/node") else found
+
+    opened: list[str] = []
+    monkeypatch.setattr(os, "lstat", as_device)
+    monkeypatch.setattr(os, "open", lambda path, *_: opened.append(path))
+    with pytest.raises(Unreadable, match="device node"):
+        Local(str(tree)).read("/node")
+    assert opened == []
+
+
+def test_the_last_component_does_not_lead_out_either(tree: Path) -> None:
+    (tree.parent / "secret").write_text("x")
+    host = Local(str(tree))
+    assert "secret" not in host.names("/..")
+    assert host.names("/..") == host.names("/") == host.names("/sys/bus/../..")
+    assert host.names("/sys/bus/..") == host.names("/sys")
+
+
+def test_names_that_no_file_can_have(tree: Path) -> None:
+    host = Local(str(tree))
+    for path in ("/sys/a\0b", "/sys/\ud800"):
+        for ask in (host.read, host.names, host.link, lambda path: host.head(path, 1)):
+            with pytest.raises(Unreadable):
+                ask(path)
+    with pytest.raises(Unreadable):
+        run_program(["true", "a\0b"], b"", 10)
+
+
+def test_odd_names_are_listed_and_can_be_asked_for(tmp_path: Path) -> None:
+    for name in (b"line\nfeed", b"\xff\xfe", b"\x1b[31m"):
+        (tmp_path / os.fsdecode(name)).write_bytes(name)
+    host = Local(str(tmp_path))
+    assert {host.read(f"/{name}") for name in host.names("/")} == {b"line\nfeed", b"\xff\xfe", b"\x1b[31m"}
+
+
+def test_a_directory_without_end_is_unreadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "NAMES_LIMIT", 10)
+    for number in range(11):
+        (tmp_path / str(number)).touch()
+    with pytest.raises(Unreadable, match="more than 10"):
+        Local(str(tmp_path)).names("/")
+    (tmp_path / "0").unlink()
+    assert len(Local(str(tmp_path)).names("/")) == 10
+
+
+def test_a_path_that_vanishes_is_missing(tree: Path) -> None:
+    host = Local(str(tree))
+    assert host.read("/sys/devices/a/vendor")
+    (tree / "sys/devices/a/vendor").unlink()
+    (tree / "sys/devices/a").rmdir()
+    for ask in (host.read, host.names, host.link):
+        with pytest.raises(Missing):
+            ask("/sys/devices/a/vendor")

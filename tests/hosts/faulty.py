@@ -5,16 +5,18 @@
    what an append was given and then kill, cut the power or fail.
 3. `meddle` lets somebody else edit a file, and kills the process, so that the next call finds a foreign text.
 4. Questions are passed on untouched.
+5. A simulated host stays one (`FaultySimulated`), so that whoever treats simulated hosts specially still does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from pve_passthrough.host.base import Host, Ran, Room, Unreadable
+from pve_passthrough.host.simulated import Simulated
 
 T = TypeVar("T")
 
@@ -50,7 +52,10 @@ class Fault:
 
 
 class Faulty:
-    """`script` maps the number of an effect to its fault. `log` names every effect, `fired` the faults that struck."""
+    """`script` maps the number of an effect to its fault.
+
+    `log` names every effect, `done` has the numbers of those without a fault, `fired` the faults that struck.
+    """
 
     def __init__(self, inner: Host, script: Mapping[int, Fault], meddle: Callable[[], None] = lambda: None) -> None:
         self.inner = inner
@@ -59,6 +64,7 @@ class Faulty:
         self.name = inner.name
         self.changeable = inner.changeable
         self.log: list[str] = []
+        self.done: set[int] = set()
         self.fired: list[Fault] = []
 
     def read(self, path: str) -> bytes:
@@ -76,8 +82,10 @@ class Faulty:
     def room(self, path: str) -> Room:
         return self.inner.room(path)
 
-    def lock(self, path: str) -> AbstractContextManager[None]:
-        return self.inner.lock(path)
+    @contextlib.contextmanager
+    def lock(self, path: str) -> Iterator[None]:
+        with self.inner.lock(path):
+            yield
 
     def run(self, argv: Sequence[str], stdin: bytes = b"", timeout: float = 60.0) -> Ran:
         return self._effect(
@@ -109,19 +117,30 @@ class Faulty:
 
     def _effect(self, name: str, act: Callable[[], T], fail: Callable[[], T]) -> T:
         self.log.append(name)
-        fault = self.script.get(len(self.log))
+        number = len(self.log)
+        fault = self.script.get(number)
         if fault is None or fault.kind in APPEND_ONLY:
-            return act()
+            answer = act()
+            self.done.add(number)
+            return answer
         self.fired.append(fault)
-        answer = act() if fault.after else None
+        if fault.after:
+            act()
         if fault.kind == FAIL:
             return fail()
         if fault.kind == MEDDLE:
             self.meddle()
         if fault.kind == POWER_CUT:
             raise PowerCut()
-        del answer
         raise Killed()
+
+
+class FaultySimulated(Faulty, Simulated):
+    """The same before a simulated host."""
+
+    def __init__(self, inner: Simulated, script: Mapping[int, Fault], meddle: Callable[[], None]) -> None:
+        Faulty.__init__(self, inner, script, meddle)
+        self.world = inner.world
 
 
 def _refuse(path: str) -> None:

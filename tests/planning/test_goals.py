@@ -9,11 +9,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pve_passthrough.errors import Failure
-from pve_passthrough.model.facts import Boot, Cpu, Display, Facts, Firmware, Iommu, Kernel, Modules, Pve
-from pve_passthrough.model.pci import Address, Capabilities
+from pve_passthrough.model.facts import (
+    Boot,
+    Cpu,
+    Display,
+    Facts,
+    Firmware,
+    Iommu,
+    Kernel,
+    MapEntry,
+    Modules,
+    Pve,
+    ResourceMapping,
+)
+from pve_passthrough.model.pci import Address, Bar, Capabilities
 from pve_passthrough.model.vm import HostPci
 from pve_passthrough.model.wish import ArgPresent, ClaimByAddress, ClaimById, VmOption, Wish
-from pve_passthrough.planning import give, make_plan
+from pve_passthrough.planning import give, make_plan, mappings_named, outcome, resolve
 
 from .worlds import DEVICES, FIT, GPU, NIC, RADEON, TWIN, at, device, facts, files, guest, old_kernel
 
@@ -62,7 +74,7 @@ def test_what_nobody_could_tell_is_named_not_assumed(changes: dict[str, object])
         ({"pve": Pve(True, node="pve", quorate=False)}, "pve.no-quorum"),
         ({"guests": (guest(101),)}, "guest.missing"),
         ({"guests": (guest(config={"template": "1"}),)}, "guest.template"),
-        ({"guests": (replace(guest(), pending={"hostpci0": "0000:0a:00.0"}, deleting=("cpu",)),)}, "guest.pending"),
+        ({"guests": (replace(guest(), pending={"balloon": "1024"}),)}, "guest.pending"),
         ({"guests": (guest(config={f"hostpci{n}": f"0000:{0x20 + n:02x}:00.0" for n in range(16)}),)}, "guest.full"),
     ],
 )
@@ -178,6 +190,136 @@ def test_pcie_is_added_to_an_entry_that_lacks_it() -> None:
     config = FIT | {"hostpci2": "0000:01:00,romfile=x.rom"}
     wishes = guest_wishes(give(facts(guests=(guest(config=config),)), CARD, 100))
     assert wishes == {"hostpci2": "0000:01:00,romfile=x.rom,pcie=1"}
+
+
+# -- guests that people really have --------------------------------------------------------------
+
+
+def given_to(config: dict[str, str], *words: str, **changes: object) -> dict[str, str | None]:
+    known = facts(guests=(guest(config=config),), **changes)
+    return guest_wishes(give(known, resolve(known, words), 100, mappings=mappings_named(known, words)))
+
+
+@pytest.mark.parametrize(
+    ("machine", "wanted"),
+    [
+        ("pc-i440fx-9.0", "pc-q35-9.0"),
+        ("pc-i440fx-9.2+pve1", "pc-q35-9.2+pve1"),
+        ("pc-8.1,viommu=virtio", "pc-q35-8.1,viommu=virtio"),
+        ("pc", "q35"),
+        ("", "q35"),
+    ],
+)
+def test_a_pinned_guest_stays_pinned_to_its_version(machine: str, wanted: str) -> None:
+    config = {"cpu": "host", "ostype": "win11"} | ({"machine": machine} if machine else {})
+    assert given_to(config, "01:00.0")["machine"] == wanted
+
+
+@pytest.mark.parametrize("word", ["nic", "sata:1", "02:00.0"])
+def test_a_device_without_a_picture_changes_neither_machine_nor_processor(word: str) -> None:
+    config = {"cpu": "x86-64-v2-AES", "machine": "pc-i440fx-9.0", "ostype": "win10", "vga": "qxl"}
+    known = facts(uses=(), guests=(guest(config=config),))
+    wishes = guest_wishes(give(known, resolve(known, [word]), 100))
+    assert list(wishes) == ["hostpci0"]
+    assert "pcie" not in str(wishes["hostpci0"])
+
+
+def test_large_windows_need_the_hosts_processor_whatever_the_class() -> None:
+    accelerator = device("07:00.0", "1da3:1000", 0x120000, bars=(Bar(2, 0, 1 << 36, wide=True),))
+    config = {"cpu": "x86-64-v2-AES,flags=+aes;-pcid", "machine": "q35"}
+    known = facts(devices=(accelerator,), guests=(guest(known=(accelerator,), config=config),))
+    assert guest_wishes(give(known, (accelerator.address,), 100))["cpu"] == "host,flags=+aes;-pcid"
+
+
+@pytest.mark.parametrize("cpu", ["max", "x86-64-v2-AES,phys-bits=host,flags=+pdpe1gb", "custom-mine"])
+def test_a_processor_that_is_good_enough_stays(cpu: str) -> None:
+    assert "cpu" not in given_to({"cpu": cpu, "machine": "q35"}, "01:00.0")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        FIT | {"hostpci0": "0000:01:00,pcie=1", "onboot": "1"},
+        FIT | {"hostpci3": "01:00.0;01:00.1,pcie=on,rombar=0,x-vga=1", "onboot": "1", "vga": "none"},
+        {"cpu": "host", "bios": "seabios", "hostpci0": "01:00,x-vga=1"},
+        {"cpu": "host", "machine": "pc-i440fx-8.1", "ostype": "win10", "hostpci0": "0000:01:00"},
+    ],
+)
+def test_who_has_the_card_already_gets_an_empty_plan(config: dict[str, str]) -> None:
+    assert given_to(config, "01:00.0") == {}
+
+
+def test_an_entry_that_demands_q35_gets_it_though_the_card_is_there() -> None:
+    assert given_to({"cpu": "host", "hostpci0": "0000:01:00,pcie=1"}, "01:00.0") == {"machine": "q35"}
+
+
+def test_a_guest_with_legacy_graphics_stays_i440fx() -> None:
+    config = {"cpu": "host", "vga": "none", "hostpci0": "00:02.0,legacy-igd=1"}
+    assert given_to(config, "01:00.0") == {"hostpci1": "0000:01:00"}
+
+
+def test_automatic_start_is_off_until_verified_and_the_reason_says_how_it_comes_back() -> None:
+    known = facts(guests=(guest(config=FIT | {"onboot": "1"}),))
+    (wish,) = [one for one in give(known, CARD, 100) if isinstance(one, VmOption) and one.key == "onboot"]
+    assert wish.value == "0" and "qm set 100 --onboot 1" in wish.why
+
+
+def mapped(path: str, **options: str) -> dict[str, object]:
+    other = MapEntry("far", "0000:41:00", {})
+    return {"mappings": (ResourceMapping("pci", "card", (other, MapEntry("pve", path, options))),)}
+
+
+@pytest.mark.parametrize(
+    ("path", "words", "wanted"),
+    [
+        ("0000:01:00", ("card",), "mapping=card,pcie=1"),
+        ("0000:01:00.0;0000:01:00.1", ("card",), "mapping=card,pcie=1"),
+        ("0000:01:00.0", ("card",), "mapping=card,pcie=1"),
+        ("0000:01:00.0", ("card", "01:00.1"), "0000:01:00,pcie=1"),
+        ("0000:01:00", ("01:00.0",), "0000:01:00,pcie=1"),
+    ],
+    ids=["slot", "functions", "one function", "more than the mapping has", "named by its address"],
+)
+def test_a_mapping_that_covers_the_card_is_used_when_it_is_named(
+    path: str, words: tuple[str, ...], wanted: str
+) -> None:
+    assert given_to(FIT, *words, **mapped(path, id="10de:2684", iommugroup="13")) == {"hostpci0": wanted}
+
+
+@pytest.mark.parametrize(
+    ("options", "fault"),
+    [
+        ({"id": "10de:1b81", "iommugroup": "13"}, "says id=10de:1b81"),
+        ({"id": "10de:2684"}, "lacks iommugroup=13"),
+        ({"id": "10de:2684", "iommugroup": "13", "subsystem-id": "1043:0001"}, ""),
+    ],
+)
+def test_a_mapping_that_no_start_would_accept_is_refused(options: dict[str, str], fault: str) -> None:
+    if not fault:
+        assert given_to(FIT, "card", **mapped("0000:01:00", **options))
+        return
+    with pytest.raises(Failure) as caught:
+        given_to(FIT, "card", **mapped("0000:01:00", **options))
+    assert caught.value.problem.ref == "mapping.stale"
+    assert fault in caught.value.problem.message
+
+
+def test_what_a_mapped_plan_leads_to_is_known() -> None:
+    known = facts(**mapped("0000:01:00", id="10de:2684", iommugroup="13"))
+    wishes = give(known, CARD, 100, mappings=("card",))
+    plan = make_plan(known, wishes, goal="x", vmid=100, now="20261121140501", machine="m")
+    assert {str(one.cell) for one in plan.expects} >= {"group:0000:01:00.0", "group:0000:01:00.1"}
+    then = outcome(known, plan)
+    assert then.guests and then.guests[0].hostpci[0].addresses == CARD
+    assert give(then, CARD, 100, mappings=("card",)) == ()
+
+
+def test_a_claimed_card_is_seen_with_vfio_after_the_plan() -> None:
+    known = facts(display=Display(GPU.address))
+    plan = make_plan(known, give(known, CARD, 100), goal="x", vmid=100, now="20261121140501", machine="m")
+    then = outcome(known, plan)
+    assert {one.driver for one in then.devices if one.address in CARD} == {"vfio-pci"}
+    assert {one.driver for one in known.devices if one.address in CARD} == {"nouveau", "snd_hda_intel"}
 
 
 PARTIAL = st.fixed_dictionaries(

@@ -144,6 +144,7 @@ FIRES: dict[str, tuple[Facts, Request, Level]] = {
         Level.NOTE,
     ),
     "gpu.reset-bug": (host(devices=with_device(GPU, vendor=0x1002, product=0x67DF)), BOTH, Level.HARMS),
+    "gpu.vendor-reset": (host(files={MODULES: "vendor-reset\n"}), BOTH, Level.NOTE),
     "gpu.apu": (
         host(
             devices=(
@@ -223,6 +224,7 @@ FIRES: dict[str, tuple[Facts, Request, Level]] = {
     "bootconfig.not-running": (host(files=grub("quiet intel_iommu=on")), BOTH, Level.NOTE),
     "bootconfig.prose": (host(files=grub("quiet # added by me")), BOTH, Level.HARMS),
     "bootconfig.no-effect": (host(kernel=kernel("quiet amd_iommu=on")), BOTH, Level.NOTE),
+    "bootconfig.dark-console": (host(files=grub("quiet initcall_blacklist=sysfb_init")), BOTH, Level.NOTE),
     "bootconfig.duplicates": (host(kernel=kernel("vfio-pci.ids=10de:1 vfio-pci.ids=10de:2")), BOTH, Level.NOTE),
     "bootconfig.vfio-ids-host": (modprobe("options vfio-pci ids=10de:2684,8086:7ae2"), BOTH, Level.BLOCKS),
     "bootconfig.vfio-ids": (modprobe("options vfio-pci ids=10de,2684"), BOTH, Level.HARMS),

@@ -104,7 +104,8 @@ def test_what_nobody_asked_for_is_a_note() -> None:
 def test_iommu_off_by_kernel_age_is_ours_to_mend() -> None:
     finding = only("platform.iommu", judge(host(iommu=OFF, kernel=INTEL_65), BOTH))
     assert (finding.level, finding.actor) == (Level.HARMS, Actor.US)
-    assert finding.fix and GRUB in finding.fix.text and "update-grub" in finding.fix.commands
+    assert finding.fix and GRUB in finding.fix.text and "update-grub" in finding.fix.text
+    assert finding.fix.commands == ("pve-passthrough up 0000:01:00.0 --vm 100",)
     assert finding.fix.safety is Safety.ASK
 
 
@@ -112,7 +113,7 @@ def test_the_fix_names_this_loaders_file() -> None:
     facts = host(iommu=OFF, kernel=INTEL_65, boot=Boot((Loader.SYSTEMD_BOOT,), managed=True))
     fix = only("platform.iommu", judge(facts, BOTH)).fix
     assert fix and CMDLINE in fix.text and GRUB not in fix.text
-    assert "proxmox-boot-tool refresh" in fix.commands
+    assert "proxmox-boot-tool refresh" in fix.text
 
 
 def test_without_the_firmwares_table_only_the_firmware_helps() -> None:
@@ -244,6 +245,8 @@ def test_twins_and_a_list_of_ids_are_worse_than_twins() -> None:
         ({"id": "10de:2684", "iommugroup": "1"}, ""),
         ({"id": "10de:1b81"}, "10de:2684"),
         ({"id": "10de:2684", "iommugroup": "14"}, "has 1"),
+        ({"id": "10de:2684"}, "lacks iommugroup=1"),
+        ({"iommugroup": "1"}, "lacks id=10de:2684"),
     ],
 )
 def test_a_mapping_is_held_against_the_hardware(options: dict[str, str], fault: str) -> None:

@@ -42,7 +42,7 @@ def remove(host: Host) -> None:
         if (now := read_cell(host, _UNIT)) == "enabled":
             write_cell(host, _UNIT, now, "disabled")
         host.write(PATH, None)
-    except HostError as error:
+    except (HostError, Failure) as error:
         raise Failure("unit.not-removed", f"{PATH} could not be removed; it does nothing", str(error)) from error
 
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from ..host.base import Host, HostError
+from ..model.value import dataclass
 
 ANSWER_LIMIT = 4 * 1024 * 1024
 """Characters of guest output that are looked at."""
+_SHOWN = 200
+"""Characters of what the guest says that are passed on to people."""
 
 _LINUX_DEVICES = (
     "find", "-L", "/sys/bus/pci/devices", "-maxdepth", "2", "-name", "uevent", "-exec", "cat", "{}", ";",
@@ -72,38 +74,52 @@ def execute(host: Host, vmid: int, argv: Sequence[str], timeout: int = 60) -> st
     if not answer.get("exited"):
         return Silence(f"{argv[0]} did not end within {timeout} s in the guest")
     if answer.get("exitcode") != 0:
-        return Silence(f"{argv[0]} ended with {answer.get('exitcode')} in the guest")
+        return Silence(f"{argv[0]} ended with {_cut(answer.get('exitcode'))} in the guest")
     output = answer.get("out-data", "")
-    return output[:ANSWER_LIMIT] if isinstance(output, str) else Silence("the agent's output was no text")
+    if not isinstance(output, str):
+        return Silence("the agent's output was no text")
+    # QEMU's agent keeps 16 MiB of a program's output and says when there was more (qga/qapi-schema.json).
+    return Silence(f"{argv[0]} said too much") if answer.get("out-truncated") else output
 
 
 def _qm(host: Host, argv: Sequence[str], timeout: float = 30.0) -> dict[str, object] | Silence:
     try:
         ran = host.run(argv, timeout=timeout)
     except HostError as error:
-        return Silence(str(error))
+        return Silence(_cut(error))
     if not ran.ok:
-        return Silence((ran.stderr.strip() or ran.stdout.strip() or f"qm ended with {ran.rc}").splitlines()[-1])
+        return Silence(_cut((ran.stderr.strip() or ran.stdout.strip() or f"qm ended with {ran.rc}").split("\n")[-1]))
+    if len(ran.stdout) > ANSWER_LIMIT:
+        return Silence("the agent's answer was too long")
     try:
-        answer = json.loads(ran.stdout[:ANSWER_LIMIT] or "{}")
+        answer = json.loads(ran.stdout or "{}")
     except (ValueError, RecursionError):
         return Silence("the agent's answer was not whole")
     return answer if isinstance(answer, dict) else Silence("the agent's answer had a wrong form")
 
 
-def _linux_devices(output: str) -> tuple[GuestDevice, ...]:
+def _cut(said: object) -> str:
+    return str(said)[:_SHOWN]
+
+
+def _listed(found: list[GuestDevice]) -> tuple[GuestDevice, ...] | Silence:
+    """Every guest has at least the bridge that QEMU gives it: an empty list is no answer."""
+    return tuple(found) or Silence("the guest listed no PCI device at all")
+
+
+def _linux_devices(output: str) -> tuple[GuestDevice, ...] | Silence:
     """uevent files one after the other; DRIVER, when there is one, is the first line of its device's block."""
     found: list[GuestDevice] = []
     driver = ""
     for line in output.splitlines():
         key, _, value = line.partition("=")
         if key == "DRIVER":
-            driver = value
+            driver = value[:_SHOWN]
         elif key == "PCI_ID":
-            found.append(GuestDevice(value.lower(), driver))
+            found.append(GuestDevice(value[:_SHOWN].lower(), driver))
         elif key == "MODALIAS":
             driver = ""
-    return tuple(found)
+    return _listed(found)
 
 
 def _windows_devices(output: str) -> tuple[GuestDevice, ...] | Silence:
@@ -116,6 +132,6 @@ def _windows_devices(output: str) -> tuple[GuestDevice, ...] | Silence:
         match = _WINDOWS_ID.match(str(row.get("InstanceId", ""))) if isinstance(row, dict) else None
         if match is not None:
             healthy = row.get("Status") == "OK"
-            problem = "" if healthy else f"{row.get('Status')} {row.get('Problem') or ''}".strip()
-            found.append(GuestDevice(":".join(match.groups()).lower(), str(row.get("Service") or ""), problem))
-    return tuple(found)
+            problem = "" if healthy else _cut(f"{row.get('Status')} {row.get('Problem') or ''}".strip())
+            found.append(GuestDevice(":".join(match.groups()).lower(), _cut(row.get("Service") or ""), problem))
+    return _listed(found)

@@ -15,12 +15,12 @@ from __future__ import annotations
 import posixpath
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
 
 from ..host.base import Host, HostError, Missing
 from ..model.facts import Facts
 from ..model.pci import Address, Device
+from ..model.value import dataclass
 from ..model.vm import Vm
 from . import agent
 
@@ -61,7 +61,7 @@ def climb(
     rungs = [_configured(facts, vm)]
     wanted = tuple(address for entry in vm.hostpci for address in entry.addresses)
     started = _starts(host, vm, start) if top >= 2 and rungs[0].outcome is Outcome.PASSED else None
-    running = started.outcome is Outcome.PASSED if started else _is_running(host, vm)
+    running = started.outcome is Outcome.PASSED if started else _is_running(host, vm) is True
     if top >= 1:
         rungs.append(_bound(host, wanted, running))
     if started is not None:
@@ -113,7 +113,10 @@ def _bound(host: Host, wanted: tuple[Address, ...], running: bool) -> Rung:
 
 
 def _starts(host: Host, vm: Vm, start: bool) -> Rung:
-    if _is_running(host, vm):
+    running = _is_running(host, vm)
+    if running is None:
+        return Rung(2, "starts", Outcome.UNKNOWN, f"whether {vm.name} ({vm.vmid}) runs could not be read")
+    if running:
         return Rung(2, "starts", Outcome.PASSED, f"{vm.name} ({vm.vmid}) is running")
     if not start:
         return Rung(2, "starts", Outcome.SKIPPED, f"{vm.name} ({vm.vmid}) is stopped and was not to be started")
@@ -187,12 +190,14 @@ def _state(device: agent.GuestDevice) -> str:
     return f"driver {device.driver}" if device.driver else "no driver yet"
 
 
-def _is_running(host: Host, vm: Vm) -> bool:
-    """A guest runs while its pid file lies in /run/qemu-server (qemu-server removes it at the end)."""
+def _is_running(host: Host, vm: Vm) -> bool | None:
+    """A guest runs while its pid file lies in /run/qemu-server (qemu-server removes it at the end). None: unknown."""
     try:
         host.read(f"/run/qemu-server/{vm.vmid}.pid")
-    except HostError:
+    except Missing:
         return False
+    except HostError:
+        return None
     return True
 
 

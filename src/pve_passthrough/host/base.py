@@ -12,8 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Protocol
+
+from ..model.value import dataclass
 
 
 class HostError(Exception):

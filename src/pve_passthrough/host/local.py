@@ -1,7 +1,8 @@
 """The machine itself (`local`), or a directory read as if it were its root (`root:DIR`).
 
 1. Below a directory no link leads out: every path is resolved inside it, absolute links included.
-2. In `root:DIR` no program is started and nothing is written: it is somebody else's tree.
+2. In `root:DIR` no program is started and nothing is written: it is somebody else's tree. Only plain files are opened
+   there: opening a device node would reach this machine's device, and a FIFO says nothing about a host.
 3. Writing is atomic and durable: a temporary file beside the target, fsync, rename, fsync of the directory.
    On /etc/pve (pmxcfs, a FUSE file system) mode and owner are not ours to set, so they are left alone there.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import itertools
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -18,8 +20,14 @@ from collections.abc import Iterator, Sequence
 from .base import Busy, HostError, Missing, Ran, Refused, Room, Unreadable
 
 READ_LIMIT = 16 * 1024 * 1024
+NAMES_LIMIT = 100_000
+"""Names in one directory of a tree; no directory that is looked into has a hundredth of them."""
 _MAX_LINKS = 40
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR})
+_NOT_PLAIN = {
+    stat.S_IFDIR: "Is a directory", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device node", stat.S_IFBLK: "a device node",
+}  # fmt: skip
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 
 
@@ -41,7 +49,7 @@ class Local:
                 return _drain(handle, path)
             finally:
                 os.close(handle)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise _answer(path, error) from error
 
     def head(self, path: str, size: int) -> bytes:
@@ -51,12 +59,18 @@ class Local:
                 return os.read(handle, size)
             finally:
                 os.close(handle)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise _answer(path, error) from error
 
     def names(self, path: str) -> tuple[str, ...]:
         with _answering(path):
-            return tuple(sorted(os.listdir(self.real(path))))
+            if not self._root:
+                return tuple(sorted(os.listdir(path)))
+            with os.scandir(self.real(path)) as entries:
+                found = [entry.name for entry in itertools.islice(entries, NAMES_LIMIT + 1)]
+        if len(found) > NAMES_LIMIT:
+            raise Unreadable(path, f"more than {NAMES_LIMIT} names")
+        return tuple(sorted(found))
 
     def link(self, path: str) -> str:
         with _answering(path):
@@ -118,17 +132,14 @@ class Local:
     # -- paths -------------------------------------------------------------------------------
 
     def _open(self, path: str) -> int:
-        """Open for reading. The last component is opened first and looked at only when it turns out to be a link:
-        a probe reads thousands of small files, and each system call saved is felt."""
+        """Open for reading; below a root only a plain file, and only after a look at what it is."""
         if not self._root:
             return os.open(path, _READ)
-        directory, _, name = path.rpartition("/")
-        try:
-            return os.open(f"{self._directory(directory)}/{name}", _READ | os.O_NOFOLLOW)
-        except OSError as error:
-            if error.errno != errno.ELOOP:
-                raise
-            return os.open(self._resolve(path), _READ | os.O_NOFOLLOW)
+        place = self.real(path)
+        kind = stat.S_IFMT(os.lstat(place).st_mode)
+        if kind != stat.S_IFREG:
+            raise OSError(errno.EISDIR if kind == stat.S_IFDIR else errno.EINVAL, _NOT_PLAIN.get(kind, "no plain file"))
+        return os.open(place, _READ | os.O_NOFOLLOW)
 
     def real(self, path: str) -> str:
         """Where `path` of this host lies on the machine that runs us. Raises OSError for a loop of links."""
@@ -136,7 +147,7 @@ class Local:
             return path
         directory, _, name = path.rpartition("/")
         target = f"{self._directory(directory)}/{name}"
-        return self._resolve(path) if os.path.islink(target) else target
+        return self._resolve(path) if name in (".", "..") or os.path.islink(target) else target
 
     def _directory(self, path: str) -> str:
         if not self._root:
@@ -180,11 +191,13 @@ def _answering(path: str) -> Iterator[None]:
     """Turn the operating system's refusals into the host's two ways not to answer."""
     try:
         yield
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise _answer(path, error) from error
 
 
-def _answer(path: str, error: OSError) -> HostError:
+def _answer(path: str, error: OSError | ValueError) -> HostError:
+    if isinstance(error, ValueError):  # NUL, or a character that no file system encodes
+        return Unreadable(path, "no name that a file can have")
     reason = error.strerror or str(error)
     if error.errno in _ABSENT:
         return Missing(path, reason)
@@ -194,10 +207,16 @@ def _answer(path: str, error: OSError) -> HostError:
 
 
 def _drain(handle: int, path: str) -> bytes:
-    """Read to the end in as few calls as possible: sysfs files fit into the first."""
+    """Read to the end in as few calls as possible: sysfs gives up to a page at once (fs/kernfs/file.c).
+
+    A short read says nothing elsewhere: /proc ends one before the first line that does not fit into a page
+    (fs/seq_file.c, seq_read_iter), so that /proc/modules comes in pieces of some 4050 bytes.
+    """
     chunk = os.read(handle, 65536)
-    if len(chunk) < 4096:
+    if len(chunk) < 4096 and path.startswith("/sys/"):
         return chunk
+    if not chunk and not stat.S_ISREG(os.fstat(handle).st_mode):
+        raise Unreadable(path, "no plain file")
     parts = [chunk]
     total = len(chunk)
     while chunk:
@@ -225,6 +244,8 @@ def run_program(argv: Sequence[str], stdin: bytes, timeout: float) -> Ran:
         if error.errno in _ABSENT:
             raise Missing(argv[0], "no such program") from error
         raise Unreadable(argv[0], error.strerror or str(error)) from error
+    except ValueError as error:
+        raise Unreadable(argv[0], f"no argument that a program can have: {error}") from error
     return Ran(done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace"))
 
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import NoReturn, TypeVar
 
+from ..model.value import dataclass
 from .base import Host, HostError, Missing, Ran, Refused, Room, Unreadable
 
 _Key = TypeVar("_Key")

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from ..model.value import dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +107,15 @@ REPEATABLE: frozenset[str] = frozenset(
         "isolcpus",
         "root",
         "init",
+        "ivrs_ioapic",
+        "ivrs_hpet",
+        "ivrs_acpihid",
     }
 )
 """Arguments whose repeated forms add up, each with another value. Source: kernel-parameters.txt; early_param handlers
 are called once for every occurrence (kernel: init/main.c, do_early_param). root= stands twice on every ZFS root
-that GRUB starts: grub-mkconfig writes one and the installer another (recorded /proc/cmdline of Proxmox hosts)."""
+that GRUB starts: grub-mkconfig writes one and the installer another (recorded /proc/cmdline of Proxmox hosts).
+rd.lvm.lv, rd.luks.uuid and their like may be repeated, too (dracut.cmdline(7)); all of `rd.` is taken to be so."""
 
 VFIO_PCI_OPTIONS: frozenset[str] = frozenset(
     {"ids", "nointxmask", "disable_vga", "disable_idle_d3", "enable_sriov", "disable_denylist"}

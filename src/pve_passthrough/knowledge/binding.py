@@ -6,9 +6,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ..model.pci import Device
+from ..model.value import dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +64,14 @@ HOLD_BACK: tuple[HoldBack, ...] = (
     HoldBack(None, "0106", ("ahci",), _DOCS),
 )
 
-_MODULE_OF = {"xhci_hcd": "xhci_pci", "ehci-pci": "ehci_pci", "ohci-pci": "ohci_pci"}
-"""Drivers whose module has another name (kernel: drivers/usb/host)."""
+_MODULE_OF = {"xhci_hcd": "xhci_pci", "nvidia-gpu": "i2c_nvidia_gpu"}
+"""Drivers whose module has another name (kernel: drivers/usb/host/xhci-pci.c, drivers/i2c/busses/i2c-nvidia-gpu.c)."""
+
+
+def module_of(driver: str) -> str:
+    """The module that brings a driver, as softdep and blacklist lines name it."""
+    return _MODULE_OF.get(driver, driver.replace("-", "_"))
+
 
 NOT_A_HOST_DRIVER = frozenset({"", "vfio-pci", "pci-stub"})
 
@@ -88,7 +93,7 @@ def likely_driver(device: Device) -> str | None:
 def hold_back(device: Device) -> tuple[str, ...]:
     """Modules that vfio-pci must precede for this function: the present driver's, then those of its class."""
     present = device.driver if device.driver not in NOT_A_HOST_DRIVER else None
-    first = (_MODULE_OF.get(present, present.replace("-", "_")),) if present else ()
+    first = (module_of(present),) if present else ()
     return tuple(dict.fromkeys((*first, *_by_class(device))))
 
 

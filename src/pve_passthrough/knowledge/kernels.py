@@ -7,7 +7,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from ..model.value import dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,3 +71,9 @@ def bad_builds(release: str | None) -> tuple[BadBuild, ...]:
     if build is None:
         return ()
     return tuple(row for row in BAD_BUILDS if row.first <= build <= row.last)
+
+
+INITRAMFS_ROOM = 128 * 1024**2
+"""Bytes wanted on /boot before an initramfs is rebuilt: update-initramfs writes the new image beside the old one and
+then renames it, one kernel after the other (initramfs-tools, update-initramfs), so one image's room is needed.
+No source says how large an image is; 128 MiB is an estimate on the safe side."""

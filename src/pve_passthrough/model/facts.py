@@ -8,11 +8,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 
 from .pci import Address, Device
 from .usb import UsbDevice
+from .value import dataclass
 from .vm import Vm
 
 
@@ -78,7 +79,7 @@ class Kernel:
     def version(self) -> tuple[int, int] | None:
         """(major, minor), None when the release is unknown or odd."""
         head = (self.release or "").split("-")[0].split(".")
-        if len(head) < 2 or not (head[0].isdigit() and head[1].isdigit()):
+        if len(head) < 2 or not all(part.isascii() and part.isdigit() and len(part) < 6 for part in head[:2]):
             return None
         return int(head[0]), int(head[1])
 

@@ -7,8 +7,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import NamedTuple
+
+from .value import dataclass
 
 NO_GROUP = -1
 """The function has no IOMMU group (Proxmox' API uses the same number for it)."""

@@ -8,9 +8,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from .finding import Finding
+from .value import dataclass
 from .wish import Wish
 
 UNTIL_REBOOT = frozenset({"driver", "sysfs", "vmstate"})

@@ -13,10 +13,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 
 from .plan import UNTIL_REBOOT, Plan
+from .value import dataclass
 
 
 class Phase(Enum):

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+
+from .value import dataclass
 
 GRUB_FILE = "/etc/default/grub"
 GRUB_DIR = "/etc/default/grub.d/"

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from .pci import Address
+from .value import dataclass
 
 _LINE = re.compile(r"([a-z][a-z_]*[0-9]*):\s*(.*?)\s*")
 _SECTION = re.compile(r"\[(.*)\]\s*")

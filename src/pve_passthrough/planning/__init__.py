@@ -7,10 +7,10 @@
 
 from __future__ import annotations
 
-from .choose import resolve
+from .choose import mappings_named, resolve
 from .compile import make_plan
 from .diff import unified
 from .goals import give
 from .outcome import outcome
 
-__all__ = ["give", "make_plan", "outcome", "resolve", "unified"]
+__all__ = ["give", "make_plan", "mappings_named", "outcome", "resolve", "unified"]

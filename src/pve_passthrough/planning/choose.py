@@ -48,6 +48,12 @@ def resolve(facts: Facts, words: Sequence[str]) -> tuple[Address, ...]:
     return tuple(found)
 
 
+def mappings_named(facts: Facts, words: Sequence[str]) -> tuple[str, ...]:
+    """Which of the words are names of PCI mappings: a guest gets those devices through the mapping."""
+    known = {entry.name for entry in facts.mappings if entry.kind == "pci"}
+    return tuple(word.strip() for word in words if word.strip() in known)
+
+
 def companions(facts: Facts, device: Device) -> tuple[Device, ...]:
     """The other functions that belong to a graphics card whose function 0 is `device`; none for anything else."""
     if not device.is_display or device.address.function != 0:

@@ -15,13 +15,15 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ..errors import Exit, Failure
+from ..knowledge.guestconfig import entry_functions
+from ..knowledge.kernels import INITRAMFS_ROOM
 from ..model.facts import Facts, Loader
 from ..model.finding import Actor, Finding, Level
 from ..model.own import CLAIM_SCRIPT, GRUB_DROP_IN, MODPROBE, MODULES_LOAD
 from ..model.pci import Address
 from ..model.plan import Cell, Change, Expectation, Plan
 from ..model.texts import GRUB_DIR, GRUB_FILE, KERNEL_CMDLINE, MODPROBE_DIR, split_argument
-from ..model.vm import expand_host, parse_options, same_options
+from ..model.vm import parse_options, same_options
 from ..model.wish import ArgAbsent, ArgPresent, ClaimByAddress, ClaimById, ModuleOption, Text, VmOption, Wish
 from . import claim_script, edit_cmdline, edit_grub, edit_modprobe
 from .goals import changeable_guest, unknown
@@ -31,11 +33,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 MEBIBYTE = 1 << 20
-
-INITRAMFS_ROOM = 128 * MEBIBYTE
-"""Wanted on /boot before an initramfs is rebuilt: update-initramfs writes the new image beside the old one and then
-renames it, one kernel after the other (initramfs-tools, update-initramfs), so one image's room is needed, and the same
-again for the way back. Images of Proxmox kernels take 60 to 110 MiB."""
 
 TEXT_ROOM = 4 * MEBIBYTE
 """Wanted on /boot before a menu is rewritten: a grub.cfg of some ten KiB, written beside the old one."""
@@ -397,7 +394,9 @@ def _given(facts: Facts, wishes: Sequence[Wish]) -> tuple[Address, ...]:
     given = set(_claimed(facts, wishes))
     for wish in wishes:
         if isinstance(wish, VmOption) and wish.key.startswith("hostpci") and wish.value is not None:
-            given.update(expand_host(parse_options(wish.value, "host").get("host", ""), known))
+            guest = facts.guest(wish.vmid)
+            node = guest.node if guest else ""
+            given.update(entry_functions(parse_options(wish.value, "host"), node, facts.mappings, known))
     return tuple(sorted(given))
 
 

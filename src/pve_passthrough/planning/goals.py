@@ -9,16 +9,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from ..errors import Exit, Failure
 from ..knowledge.binding import hold_back, host_driver, likely_driver
+from ..knowledge.guestconfig import CPU_OPTIONS, HOSTPCI_MAX, WINDOW, bar_bytes, mapping_fault, own_cpu
 from ..model.blast import blast_radius
 from ..model.facts import Facts, Loader
 from ..model.own import CLAIM_SCRIPT, MODPROBE
 from ..model.pci import Address, Device
 from ..model.texts import KERNEL_CMDLINE, argument_values, split_argument, split_cmdline
-from ..model.vm import HostPci, Vm, parse_options, same_options
+from ..model.vm import HostPci, Vm, expand_host, parse_options, same_options
 from ..model.wish import ArgAbsent, ArgPresent, ClaimByAddress, ClaimById, VmOption, Wish
 from . import claim_script, edit_cmdline, edit_grub, edit_modprobe
 from .choose import shows_console
@@ -30,14 +32,6 @@ PROFILES = ("compute", "gaming")
 ON_BY_DEFAULT = (6, 8)
 """From this kernel on the Intel IOMMU is on without an argument. Source: pve-docs, qm-pci-passthrough."""
 
-HOSTPCI_COUNT = 16
-"""hostpci0 to hostpci15. Source: qemu-server, QemuServer/PCI.pm."""
-
-_CPU_OPTIONS = frozenset(
-    {"cputype", "flags", "guest-phys-bits", "hidden", "hv-vendor-id", "level", "phys-bits", "reported-model"}
-)
-"""What `cpu` may hold; one unknown key makes Proxmox drop the whole line. Source: PVE 9.2 API schema."""
-
 
 def give(
     facts: Facts,
@@ -46,10 +40,12 @@ def give(
     *,
     profile: str | None = None,
     accept: frozenset[str] = frozenset(),
+    mappings: Sequence[str] = (),
 ) -> tuple[Wish, ...]:
     """Wishes that give these functions to guest `vmid`. Raises Failure when the facts forbid it or do not suffice.
 
     `accept` names hazards that people have accepted; a device that the host lives on is refused whatever it holds.
+    `mappings` names resource mappings: a card that one of them covers exactly goes through it.
     """
     if profile is not None and profile not in PROFILES:
         raise Failure(
@@ -61,7 +57,7 @@ def give(
     devices = tuple(_present(facts, address) for address in dict.fromkeys(addresses))
     _refuse_vital(facts, addresses)
     guest = changeable_guest(facts, vmid)
-    wishes = (*iommu(facts), *claims(facts, devices), *guest_options(facts, guest, devices, profile))
+    wishes = (*iommu(facts), *claims(facts, devices), *guest_options(facts, guest, devices, profile, mappings))
     if wishes:
         _refuse_busy(facts, guest)
     return wishes
@@ -301,14 +297,18 @@ def _refuse_busy(facts: Facts, guest: Vm) -> None:
         )  # fmt: skip
 
 
-def guest_options(facts: Facts, guest: Vm, devices: Sequence[Device], profile: str | None) -> tuple[Wish, ...]:
-    """What the guest's configuration lacks."""
-    pcie = _is_x86(guest) and any(_wants_pcie(device) for device in devices)
-    wishes = [*_machine(guest, pcie), *_cpu(guest), *_memory(guest), *_onboot(guest)]
+def guest_options(
+    facts: Facts, guest: Vm, devices: Sequence[Device], profile: str | None, mappings: Sequence[str] = ()
+) -> tuple[Wish, ...]:
+    """What the guest's configuration lacks. Who has the device already keeps machine type and automatic start."""
+    owned = {address for entry in guest.hostpci for address in entry.addresses}
+    settled = owned.issuperset(device.address for device in devices)
+    pcie = _is_x86(guest) and any(_wants_pcie(device) for device in devices) and _express(guest, devices, settled)
+    wishes = [*_machine(guest, pcie), *_cpu(guest, devices), *_memory(guest), *([] if settled else _onboot(guest))]
     taken = {entry.key for entry in guest.hostpci} | {key for key in guest.config if key.startswith("hostpci")}
     for slot in dict.fromkeys(device.address.slot for device in devices):
         card = [device for device in devices if device.address.slot == slot]
-        wishes += _hostpci(facts, guest, card, pcie, profile, taken)
+        wishes += _hostpci(facts, guest, card, pcie, profile, taken, _covering(facts, guest, card, mappings))
     for wish in wishes:
         if wish.key in guest.pending or wish.key in guest.deleting:
             raise Failure(
@@ -318,8 +318,46 @@ def guest_options(facts: Facts, guest: Vm, devices: Sequence[Device], profile: s
     return tuple(wishes)
 
 
+def _q35(guest: Vm) -> bool:
+    kind = parse_options(guest.value("machine") or "", "type").get("type", "")
+    return kind == "q35" or kind.startswith("pc-q35")
+
+
+def _express(guest: Vm, devices: Sequence[Device], settled: bool) -> bool:
+    """Whether PCI Express is worth a new machine type: for graphics that are new to the guest, or when an entry
+    demands it. Anything else works on i440fx as a PCI device, and pcie=1 only sets a flag.
+    Source: Proxmox VE administration guide, PCI(e) passthrough; qemu-server PCI.pm, "q35 machine model is not enabled".
+    """
+    if any(entry.on("legacy-igd") for entry in guest.hostpci):
+        return False  # "legacy IGD assignment is not compatible with q35" (recorded exchanges with Proxmox VE 9.2)
+    demanded = any(entry.on("pcie") for entry in guest.hostpci)
+    return _q35(guest) or demanded or (not settled and any(device.is_display for device in devices))
+
+
+def _covering(facts: Facts, guest: Vm, card: Sequence[Device], mappings: Sequence[str]) -> str:
+    """The named mapping that offers exactly these functions on the guest's node; empty when none does.
+
+    A mapping that Proxmox would refuse at start is refused here: no guest of it would run.
+    """
+    wanted = {device.address for device in card}
+    known = [device.address for device in facts.devices]
+    for mapping in facts.mappings:
+        paths = [line.path for line in mapping.entries if line.node == guest.node]
+        if mapping.kind != "pci" or mapping.name not in mappings or len(paths) != 1:
+            continue
+        if set(expand_host(paths[0], known)) == wanted:
+            if fault := mapping_fault(mapping, guest.node, facts.devices):
+                raise Failure(
+                    "mapping.stale", f"Nothing was planned: the mapping {mapping.name} {fault}, so no guest starts.",
+                    hint="Write the present values into it (Datacenter, Resource Mappings), or name the address.",
+                )  # fmt: skip
+            return mapping.name
+    return ""
+
+
 def _wants_pcie(device: Device) -> bool:
-    """PCI Express functions, and displays whose capabilities nobody could read (all since 2008 are)."""
+    """PCI Express functions, and displays whose capabilities nobody could read: on q35, pcie=1 does a PCI card no harm
+    (it sets a flag only: Proxmox VE administration guide, PCI(e) passthrough)."""
     known = device.capabilities
     return device.is_display if known is None else known.express is not None
 
@@ -329,20 +367,28 @@ def _is_x86(guest: Vm) -> bool:
 
 
 def _machine(guest: Vm, pcie: bool) -> list[VmOption]:
+    """A guest that is pinned to a version stays pinned to it: Windows guests are (recorded: "pinning machine type to
+    'pc-q35-11.0+pve2' for Windows guest OS"), and a bare `q35` would take the pin away."""
     options = parse_options(guest.value("machine") or "", "type")
     kind = options.get("type", "")
-    if not pcie or kind == "q35" or kind.startswith("pc-q35"):
+    if not pcie or _q35(guest):
         return []
     rest = "".join(f",{key}={value}" for key, value in options.items() if key != "type")
+    pin = re.fullmatch(r"pc(?:-i440fx)?-(\d+\.\d+(?:\.\d+)*(?:\+pve\d+)?)(?:\.pxe)?", kind)
+    wanted = f"pc-q35-{pin.group(1)}" if pin else "q35"
     was = kind or "i440fx, the default"
-    return [VmOption(guest.vmid, "machine", f"q35{rest}", f"PCI Express needs the q35 machine, the guest has {was}")]
+    why = f"PCI Express needs the q35 machine, the guest has {was}"
+    return [VmOption(guest.vmid, "machine", f"{wanted}{rest}", f"{why}; its version stays" if pin else why)]
 
 
-def _cpu(guest: Vm) -> list[VmOption]:
+def _cpu(guest: Vm, devices: Sequence[Device]) -> list[VmOption]:
+    """The host's own processor for graphics and for large BARs; other devices do not care."""
     options = parse_options(guest.value("cpu") or "", "cputype")
     _refuse_void(guest, options)
     kind = options.get("cputype", "")
-    if kind == "host" or kind.startswith("custom-") or not guest.flag("kvm", True) or not _is_x86(guest):
+    if own_cpu(options) or kind.startswith("custom-") or not guest.flag("kvm", True) or not _is_x86(guest):
+        return []
+    if not any(device.is_display or bar_bytes(device) > WINDOW for device in devices):
         return []
     kept = {key: value for key, value in options.items() if key not in ("cputype", "reported-model")}
     why = f"guest drivers and large device windows need the host's own processor, the guest has {kind or 'the default'}"
@@ -352,9 +398,9 @@ def _cpu(guest: Vm) -> list[VmOption]:
 
 def _refuse_void(guest: Vm, options: Mapping[str, str]) -> None:
     """A line that Proxmox VE cannot parse goes with its next write to the file, and no undo could bring it back."""
-    void = [key for key in options if key not in _CPU_OPTIONS]
+    void = [key for key in options if key not in CPU_OPTIONS]
     if void:
-        kept = ",".join(f"{key}={text}" for key, text in options.items() if key in _CPU_OPTIONS)
+        kept = ",".join(f"{key}={text}" for key, text in options.items() if key in CPU_OPTIONS)
         raise Failure(
             "guest.void-line", f"Nothing was planned: Proxmox VE cannot read the cpu line of guest {guest.vmid}.",
             f"cpu: {guest.value('cpu')}", f"no option of Proxmox VE: {', '.join(void)}",
@@ -368,7 +414,9 @@ def _memory(guest: Vm) -> list[VmOption]:
     it from the guest (QEMU, hw/vfio/container.c; hw/virtio/virtio-balloon.c). Without `balloon` it never inflates."""
     memory = parse_options(guest.value("memory") or "512", "current").get("current", "")
     balloon = guest.value("balloon") or ""
-    if not (balloon.isdigit() and memory.isdigit()) or int(balloon) == 0 or int(balloon) >= int(memory):
+    if not all(one.isdecimal() and len(one) < 16 for one in (balloon, memory)):
+        return []
+    if int(balloon) == 0 or int(balloon) >= int(memory):
         return []
     why = f"an assigned device pins all {memory} MiB; shrinking to {balloon} MiB would only starve the guest"
     return [VmOption(guest.vmid, "balloon", "0", why)]
@@ -377,7 +425,10 @@ def _memory(guest: Vm) -> list[VmOption]:
 def _onboot(guest: Vm) -> list[VmOption]:
     if not guest.flag("onboot"):
         return []
-    why = "until one start is verified, nothing may take devices from the host before anyone can log in"
+    why = (
+        "until one start is verified, nothing may take devices from the host before anyone can log in; "
+        f"afterwards: qm set {guest.vmid} --onboot 1"
+    )
     return [VmOption(guest.vmid, "onboot", "0", why)]
 
 
@@ -385,7 +436,13 @@ def _onboot(guest: Vm) -> list[VmOption]:
 
 
 def _hostpci(
-    facts: Facts, guest: Vm, card: Sequence[Device], pcie: bool, profile: str | None, taken: set[str]
+    facts: Facts,
+    guest: Vm,
+    card: Sequence[Device],
+    pcie: bool,
+    profile: str | None,
+    taken: set[str],
+    mapping: str,
 ) -> list[VmOption]:
     """The wishes for one card: an entry of its own, or the entry that claims part of it already, completed."""
     wanted = {device.address for device in card}
@@ -393,8 +450,11 @@ def _hostpci(
     extra = _extra_options(card, pcie, profile)
     if not mine:
         key = _free_key(guest, taken)
-        value = ",".join((_host(facts, wanted), *(f"{name}={text}" for name, text in extra.items())))
-        return [VmOption(guest.vmid, key, value, _why_entry(facts, card))]
+        # Without `mapping=` the name would be read as an address (qemu-server PCI.pm, hostpci format).
+        source = f"mapping={mapping}" if mapping else _host(facts, wanted)
+        value = ",".join((source, *(f"{name}={text}" for name, text in extra.items())))
+        through = f", through the mapping {mapping}" if mapping else ""
+        return [VmOption(guest.vmid, key, value, _why_entry(facts, card) + through)]
     first = next((entry for entry in mine if wanted <= set(entry.addresses)), mine[0])
     union = wanted.union(*(entry.addresses for entry in mine))
     _refuse_tangle(guest, mine, wanted, union)
@@ -456,11 +516,11 @@ def _why_entry(facts: Facts, card: Sequence[Device]) -> str:
 
 def _free_key(guest: Vm, taken: set[str]) -> str:
     taken |= {key for key in guest.pending if key.startswith("hostpci")}
-    for number in range(HOSTPCI_COUNT):
+    for number in range(HOSTPCI_MAX):
         if f"hostpci{number}" not in taken:
             taken.add(f"hostpci{number}")
             return f"hostpci{number}"
     raise Failure(
-        "guest.full", f"Nothing was planned: guest {guest.vmid} has all {HOSTPCI_COUNT} hostpci entries in use.",
+        "guest.full", f"Nothing was planned: guest {guest.vmid} has all {HOSTPCI_MAX} hostpci entries in use.",
         hint=f"qm config {guest.vmid}",
     )  # fmt: skip

@@ -1,6 +1,7 @@
 """The facts as they will be when a plan has been carried out, so that what remains can be judged beforehand.
 
-1. Only what the plan writes is changed: texts of files, options of guests. What a reboot will bring is not guessed.
+1. Only what the plan writes is changed, texts of files and options of guests, and what it expects of drivers: a card
+   that is claimed at boot has vfio-pci then. What else a reboot will bring is not guessed.
 2. Pure, like everything here.
 """
 
@@ -8,9 +9,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..model.facts import Facts
+from ..knowledge.guestconfig import entry_functions
+from ..model.facts import Facts, UseKind
 from ..model.plan import Change, Plan
-from ..model.vm import HostPci, Vm, expand_host, parse_options
+from ..model.vm import HostPci, Vm, parse_options
 
 
 def outcome(facts: Facts, plan: Plan) -> Facts:
@@ -22,7 +24,22 @@ def outcome(facts: Facts, plan: Plan) -> Facts:
         elif change.cell.kind == "dir":
             files[f"{change.cell.name.rstrip('/')}/"] = change.after
     guests = None if facts.guests is None else tuple(_guest(facts, guest, plan) for guest in facts.guests)
-    return replace(facts, files=files, guests=guests)
+    return _booted(replace(facts, files=files, guests=guests), plan)
+
+
+def _booted(facts: Facts, plan: Plan) -> Facts:
+    """Claimed cards have the driver that the plan expects, and no console is on them any more."""
+    awaited = {one.cell.name: one.text for one in plan.expects if one.cell.kind == "driver" and one.text}
+    if not awaited:
+        return facts
+    return replace(
+        facts,
+        devices=tuple(replace(one, driver=awaited.get(str(one.address), one.driver)) for one in facts.devices),
+        uses=tuple(use for use in facts.uses if use.kind is not UseKind.CONSOLE or str(use.address) not in awaited),
+        display=replace(facts.display, console_owner=None)
+        if str(facts.display.console_owner) in awaited
+        else facts.display,
+    )
 
 
 def _guest(facts: Facts, guest: Vm, plan: Plan) -> Vm:
@@ -38,7 +55,7 @@ def _guest(facts: Facts, guest: Vm, plan: Plan) -> Vm:
         if change.after is not None:
             config[key] = change.after
             if key.startswith("hostpci"):
-                entries[key] = _entry(facts, key, change.after)
+                entries[key] = _entry(facts, guest, key, change.after)
     return replace(guest, config=config, hostpci=tuple(entries[key] for key in sorted(entries)))
 
 
@@ -46,7 +63,9 @@ def _vmid(change: Change) -> int:
     return int(change.cell.name.partition("/")[0])
 
 
-def _entry(facts: Facts, key: str, value: str) -> HostPci:
+def _entry(facts: Facts, guest: Vm, key: str, value: str) -> HostPci:
     options = parse_options(value, "host")
     known = [device.address for device in facts.devices]
-    return HostPci(key, options, expand_host(options.get("host", ""), known), options.get("mapping", ""))
+    return HostPci(
+        key, options, entry_functions(options, guest.node, facts.mappings, known), options.get("mapping", "")
+    )

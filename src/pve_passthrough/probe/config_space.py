@@ -10,10 +10,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from struct import Struct
 
 from ..model.pci import Capabilities, Link
+from ..model.value import dataclass
 
 HEADER = 64
 STANDARD = 256

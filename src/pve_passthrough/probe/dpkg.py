@@ -24,7 +24,9 @@ class Packages:
 
     @property
     def known(self) -> bool:
-        return bool(self._status)
+        """Whether the database can say "not installed": it has packages, and its end is there."""
+        status = self._status or b""
+        return status.endswith(b"\n") and (status.startswith(b"Package: ") or b"\nPackage: " in status)
 
     def version(self, package: str) -> str | None:
         """Version of an installed package (`9.2.11`), None when it is not installed or the database is unknown."""

@@ -9,9 +9,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ..model.pci import NO_GROUP, Address, Bar, Device, Link
+from ..model.value import dataclass
 from .asking import Asking
 from .config_space import STANDARD, ConfigSpace, read_config, sizes_of_bitmap
 from .names import Names
@@ -123,7 +122,7 @@ def _bus(ask: Asking, functions: tuple[_Here, ...]) -> _Bus:
     members: dict[str, int] = {}
     if groups and not linked:
         for group in groups:
-            if group.isdecimal():
+            if group.isdecimal() and len(group) < 10:
                 listed = ask.names(f"{GROUPS}/{group}/devices", "pci.iommu_group") or ()
                 members.update(dict.fromkeys(listed, int(group)))
     known = linked or groups is not None or ask.names(IOMMUS, "pci.iommu_group") is not None
@@ -407,7 +406,7 @@ def _sizes(ask: Asking, here: _Here, config: ConfigSpace, index: int) -> tuple[i
 
 
 def _virtual_functions(ask: Asking, here: _Here) -> tuple[Address, ...]:
-    links = [name for name in here.have if name.startswith("virtfn") and name[6:].isdecimal()]
+    links = [name for name in here.have if name.startswith("virtfn") and name[6:].isdecimal() and len(name) < 12]
     links.sort(key=lambda name: int(name[6:]))
     found = (_relative(ask, here, name) for name in links)
     return tuple(address for address in found if address is not None)

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ..model.facts import MapEntry, Pve, ResourceMapping
 from ..model.pci import Address
+from ..model.value import dataclass
 from ..model.vm import HostPci, Vm, digest_of, expand_host, parse_config, parse_options
 from .asking import Asking
 from .dpkg import Packages
@@ -60,10 +61,10 @@ def probe_pve(ask: Asking, packages: Packages, deep: bool) -> Pve:
 
 
 def _installed(ask: Asking, packages: Packages, nodes: tuple[str, ...] | None) -> bool | None:
-    if packages.known:
-        return packages.version("pve-manager") is not None
-    if nodes:
+    if nodes or packages.version("pve-manager") is not None:
         return True  # only Proxmox' own file system puts node directories there
+    if packages.known:
+        return False
     known, release = answered(ask, "/etc/os-release", "pve.installed")
     asked, status = answered(ask, "/var/lib/dpkg/status", "pve.installed")
     if known and asked and release is not None and status is None:
@@ -87,7 +88,12 @@ def _nodes(ask: Asking) -> tuple[str, ...] | None:
     names = ask.names(NODES, "pve.nodes")
     if not names:
         return None
-    return tuple(name for name in names if _NODE.fullmatch(name))[:MOST_NODES]
+    found = tuple(name for name in names if _NODE.fullmatch(name))
+    for name in sorted({*names} - {*found}):
+        ask.gap("guests", "not the name of a node; its guests are not known", ascii(name)[:80])
+    if len(found) > MOST_NODES:
+        ask.gap("guests", f"more than {MOST_NODES} nodes")
+    return found[:MOST_NODES] or None
 
 
 def _quorate(ask: Asking, nodes: tuple[str, ...] | None, deep: bool) -> bool | None:
@@ -230,6 +236,9 @@ def probe_guests(
     for node, vmid, text in _configurations(ask, pve.nodes):
         here = node == pve.node
         config, pending, deleting = parse_config(text)
+        if not config or "\0" in text:
+            ask.gap("guests", "no configuration of a guest", f"{NODES}/{node}/qemu-server/{vmid}.conf")
+            continue
         vm = Vm(
             vmid=vmid,
             node=node,
@@ -248,7 +257,10 @@ def _configurations(ask: Asking, nodes: Iterable[str]) -> Iterator[tuple[str, in
     count = 0
     for node in nodes:
         directory = f"{NODES}/{node}/qemu-server"
-        for name in ask.names(directory, "guests") or ():
+        names = ask.names(directory, "guests")
+        if names is None:
+            ask.gap("guests", "the directory of its guests could not be listed", node)
+        for name in names or ():
             match = _GUEST_FILE.fullmatch(name)
             if match is None:
                 continue

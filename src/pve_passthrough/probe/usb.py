@@ -34,7 +34,7 @@ def probe_usb(ask: Asking) -> tuple[UsbDevice, ...]:
 def _order(port: str) -> tuple[tuple[int, ...], str]:
     """Bus, then the ports on the way; the root hub before what hangs on it."""
     numbers = port.removeprefix("usb").replace("-", ".").split(".")
-    return tuple(int(number) for number in numbers if number.isdecimal()), port
+    return tuple(int(number) for number in numbers if number.isdecimal() and len(number) < 6), port
 
 
 def _controller(ask: Asking, port: str, links: dict[str, str | None]) -> Address | None:

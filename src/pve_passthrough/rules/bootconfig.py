@@ -35,16 +35,17 @@ from .bootfiles import (
     argument_fix,
     configured,
     early_ids,
+    edit_fix,
     grub_lines,
     modprobe_ids,
+    refreshes,
     sources,
     uses_grub,
     uses_systemd_boot,
     vendor_device,
 )
-from .subject import Request, guests, names, reason, show, taken, unknown
+from .subject import Request, are, guests, names, reason, show, taken, unknown
 
-_REBUILD = ("update-initramfs -u -k all", "reboot")
 PACKAGE_BLACKLIST = f"{MODPROBE_DIR}pve-blacklist.conf"
 
 
@@ -58,10 +59,6 @@ def _note(rule: str, subject: str, message: str, evidence: Iterable[str], fix: F
 
 def _at(line: ModprobeLine) -> str:
     return f"{line.path}:{line.number}: {line.raw.strip()}"
-
-
-def _edit(path: str, text: str, *, rebuild: bool = True) -> Fix:
-    return show(text, f"editor {path}", *(_REBUILD if rebuild else ()))
 
 
 # --- loaders ---------------------------------------------------------------------------------------------------------
@@ -114,7 +111,7 @@ def wrong_file(facts: Facts, request: Request) -> Iterator[Finding]:
             yield _harm(
                 "wrong-file",
                 source.path,
-                f"{names(lost)} stands in {source.path}, which this host's boot loader does not read.",
+                f"{names(lost)} {are(lost)} in {source.path}, which this host's boot loader does not read.",
                 (f"{source.where}: {' '.join(source.tokens)}", f"boot loader: {_loader_names(facts)}"),
                 argument_fix(facts, " ".join(lost)),
             )
@@ -128,6 +125,12 @@ def wrong_file(facts: Facts, request: Request) -> Iterator[Finding]:
             (f"{KERNEL_CMDLINE}:{number}: {line.strip()}" for number, line in more[:4]),
             show("Put everything on the first line.", f"editor {KERNEL_CMDLINE}", "proxmox-boot-tool refresh"),
         )
+
+
+def _void(token: str) -> bool:
+    """An argument without any effect: whether the kernel got it is of no interest."""
+    name, value = split_argument(token)
+    return any(name == row.name and (value or "").lower() in row.values for row in WITHOUT_EFFECT)
 
 
 def _loader_names(facts: Facts) -> str:
@@ -178,20 +181,19 @@ def not_running(facts: Facts, request: Request) -> Iterator[Finding]:
         return
     for source in configured(facts):
         if source.used:
-            waiting = [token for token in source.tokens if _name(token) in RELEVANT and _plain(token) not in running]
+            waiting = [
+                token
+                for token in source.tokens
+                if _name(token) in RELEVANT and _plain(token) not in running and not _void(token)
+            ]
             if waiting:
                 yield _note(
                     "not-running",
                     source.path,
-                    f"{names(waiting)} is written down, but the running kernel was not started with it.",
+                    f"{names(waiting)} {are(waiting)} written down, but the running kernel was not started with it.",
                     (f"{source.where}: {' '.join(source.tokens)}", f"{RUNNING}: {facts.kernel.cmdline}"),
-                    show("Refresh the boot loader and reboot.", *_refresh(facts), "reboot"),
+                    show("Refresh the boot loader and reboot.", *refreshes(facts), "reboot"),
                 )
-
-
-def _refresh(facts: Facts) -> list[str]:
-    wanted = ((uses_grub(facts), "update-grub"), (uses_systemd_boot(facts), "proxmox-boot-tool refresh"))
-    return [command for used, command in wanted if used]
 
 
 # --- GRUB's file -----------------------------------------------------------------------------------------------------
@@ -303,7 +305,7 @@ def duplicates(facts: Facts, request: Request) -> Iterator[Finding]:
     Source: kernel: kernel/params.c, parse_args; Documentation/admin-guide/kernel-parameters.txt.
     """
     told: set[tuple[str, str]] = set()
-    for source in sources(facts):
+    for source in _files_first(facts):
         if source.used is False:
             continue
         for name, text in _repeated(source):
@@ -314,8 +316,14 @@ def duplicates(facts: Facts, request: Request) -> Iterator[Finding]:
                     source.path,
                     f"{name} is given more than once in {source.path}: {text}.",
                     (f"{source.where}: {' '.join(source.tokens)}",),
-                    show("Keep one of them.", f"editor {source.path}") if source.path != RUNNING else None,
+                    edit_fix(source.path, "Keep one of them."),
                 )
+
+
+def _files_first(facts: Facts) -> tuple[Source, ...]:
+    """What stands in a file is told from there, and only the rest from /proc/cmdline."""
+    found = sources(facts)
+    return tuple(sorted(found, key=lambda source: source.path == RUNNING))
 
 
 def _repeated(source: Source) -> Iterator[tuple[str, str]]:
@@ -326,7 +334,8 @@ def _repeated(source: Source) -> Iterator[tuple[str, str]]:
         seen.setdefault(_name(token), []).append(token)
     for name, tokens in seen.items():
         same = len(set(tokens)) < len(tokens)
-        if len(tokens) > 1 and (same or name not in REPEATABLE) and ("=" in tokens[0] or name in RELEVANT):
+        adds_up = (name in REPEATABLE or name.startswith("rd.")) and not same
+        if len(tokens) > 1 and not adds_up and ("=" in tokens[0] or name in RELEVANT):
             yield name, " ".join(tokens)
 
 
@@ -339,20 +348,46 @@ def prose(facts: Facts, request: Request) -> Iterator[Finding]:
     Fix: Remove it.
     Source: kernel: lib/cmdline.c, next_arg; Documentation/admin-guide/kernel-parameters.txt.
     """
-    for source in sources(facts):
+    told: set[str] = set()
+    for source in _files_first(facts):
         odd = [token for token in source.tokens if _odd(token)]
-        if odd and source.used is not False:
+        if odd and source.used is not False and not told.issuperset(odd):
+            told.update(odd)
             yield _harm(
                 "prose",
                 source.path,
                 f"{source.path} hands words to the kernel that are no arguments: {' '.join(odd[:8])}.",
                 (f"{source.where}: {' '.join(source.tokens)}",),
-                show("Remove them.", f"editor {source.path}") if source.path != RUNNING else None,
+                edit_fix(source.path, "Remove them."),
             )
 
 
 def _odd(token: str) -> bool:
     return token.startswith("#") or not token.isascii() or token.lower().rstrip(".,:;!") in PROSE
+
+
+def dark_console(facts: Facts, request: Request) -> Iterator[Finding]:
+    """Is the boot console switched off on purpose?
+
+    Why: initcall_blacklist=sysfb_init keeps the boot frame buffer away, so that it cannot hold a card's memory. Its
+        price: the host shows nothing until a graphics driver loads; with that driver forbidden or the card with
+        vfio-pci it shows nothing at all, also when it does not start. Guides spread it; vfio-pci evicts the frame
+        buffer of VGA cards by itself (kernel 6.1 and later).
+    Look at: `cat /proc/cmdline`, the file that this boot loader reads.
+    Fix: Remove it unless a guest start fails with "BAR N: can't reserve" without it.
+    Source: kernel: init/main.c, initcall_blacklisted; drivers/video/aperture.c; drivers/vfio/pci/vfio_pci_core.c;
+        Proxmox kernel configuration, SYSFB_SIMPLEFB and DRM_SIMPLEDRM.
+    """
+    hits = [(s, v) for s in sources(facts) if s.used is not False for v in s.values("initcall_blacklist")]
+    hits = [(source, value) for source, value in hits if "sysfb_init" in value.split(",")]
+    if hits:
+        yield _note(
+            "dark-console",
+            "host",
+            "initcall_blacklist=sysfb_init keeps the host's screen dark until a graphics driver loads.",
+            (f"{source.where}: initcall_blacklist={value}" for source, value in hits),
+            argument_fix(facts, f"initcall_blacklist={hits[0][1]}", remove=True),
+        )
 
 
 # --- modprobe.d ------------------------------------------------------------------------------------------------------
@@ -378,7 +413,7 @@ def vfio_ids(facts: Facts, request: Request) -> Iterator[Finding]:
                 entry.path,
                 f"vfio-pci does not understand {names(wrong or zero) or 'an empty list'} in its list of IDs.",
                 (f"{entry.where}: ids={entry.text}",),
-                _edit(entry.path, "Write ids=VVVV:DDDD,VVVV:DDDD without spaces.") if entry.path != RUNNING else None,
+                edit_fix(entry.path, "Write ids=VVVV:DDDD,VVVV:DDDD without spaces."),
             )
     for line in modprobe_lines(facts.files):
         if line.command == "options" and line.module == "vfio_pci":
@@ -387,18 +422,19 @@ def vfio_ids(facts: Facts, request: Request) -> Iterator[Finding]:
                 yield _harm(
                     "vfio-ids",
                     line.path,
-                    f"A space ends the list of IDs: {names(stray)} is not taken by vfio-pci.",
+                    f"A space ends the list of IDs: {names(stray)} {are(stray)} not taken by vfio-pci.",
                     (_at(line),),
-                    _edit(line.path, "Write ids=VVVV:DDDD,VVVV:DDDD without spaces."),
+                    edit_fix(line.path, "Write ids=VVVV:DDDD,VVVV:DDDD without spaces."),
                 )
     lost = [name for entry in found if entry.replaced for name in entry.ids if name not in found[-1].ids]
     if lost:
         yield _harm(
             "vfio-ids",
             found[-1].path,
-            f"ids= is given {len(found)} times and only the last counts: {names(dict.fromkeys(lost))} is not taken.",
+            f"ids= is given {len(found)} times and only the last counts: "
+            f"{names(dict.fromkeys(lost))} {are(set(lost))} not taken.",
             (f"{entry.where}: ids={entry.text}" for entry in found),
-            _edit(found[-1].path, "Make one list of them."),
+            edit_fix(found[-1].path, "Make one list of them."),
         )
 
 
@@ -411,7 +447,9 @@ def vfio_ids_host(facts: Facts, request: Request) -> Iterator[Finding]:
     Fix: Take the number off the list and claim the one device by its address.
     Source: kernel: drivers/vfio/pci/vfio_pci.c, ids; Documentation/ABI/testing/sysfs-bus-pci, driver_override.
     """
-    needed = {use.address: use for use in facts.uses}
+    asked = {device.address for device in taken(facts, request)} if request != Request() else set()
+    # What the guest shall have is judged as a hazard of its own; here it is about what nobody wants to give away.
+    needed = {use.address: use for use in facts.uses if use.vital or use.address not in asked}
     for entry in early_ids(facts):
         if entry.replaced:
             continue
@@ -425,7 +463,7 @@ def vfio_ids_host(facts: Facts, request: Request) -> Iterator[Finding]:
                     f"The next boot gives {device} to vfio-pci, and the host needs it ({use.detail}).",
                     (f"{entry.where}: ids={entry.text}", f"{device.address}: {device.id}, {use.detail}"),
                     Actor.US,
-                    _edit(entry.path, f"Take {device.id} off the list and claim the other device by its address.")
+                    edit_fix(entry.path, f"Take {device.id} off the list and claim the other device by its address.")
                     if entry.path != RUNNING
                     else argument_fix(facts, f"vfio-pci.ids={entry.text}", remove=True),
                     "never" if use.vital else "",
@@ -446,15 +484,16 @@ def vfio_ids_stale(facts: Facts, request: Request) -> Iterator[Finding]:
     if not here:
         return
     for entry in early_ids(facts):
-        gone = [name for name in entry.ids if name not in here and name != "0000:0000"]
+        gone = list(dict.fromkeys(name for name in entry.ids if name not in here and name != "0000:0000"))
         if gone and not entry.replaced:
-            extra = " (a subsystem number)" if any(name in subsystems for name in gone) else ""
+            boards = [name for name in gone if name in subsystems]
+            extra = f" ({names(boards)} {are(boards)} of a subsystem, which ids= does not look at)" if boards else ""
             yield _note(
                 "vfio-ids-stale",
                 entry.path,
                 f"No device of this machine has {names(gone)}{extra}.",
                 (f"{entry.where}: ids={entry.text}",),
-                _edit(entry.path, "Remove them.") if entry.path != RUNNING else None,
+                edit_fix(entry.path, "Remove them."),
             )
 
 
@@ -481,7 +520,7 @@ def vfio_options(facts: Facts, request: Request) -> Iterator[Finding]:
                 line.path,
                 f"vfio-pci has no option {names(wrong)}.",
                 (_at(line),),
-                _edit(line.path, f"Its options are {names(sorted(VFIO_PCI_OPTIONS))}."),
+                edit_fix(line.path, f"Its options are {names(sorted(VFIO_PCI_OPTIONS))}."),
             )
 
 
@@ -512,7 +551,7 @@ def disable_vga(facts: Facts, request: Request) -> Iterator[Finding]:
                 f"vm:{guest.vmid}",
                 f"disable_vga=1 takes the VGA region away that {guest.name} ({guest.vmid}) needs for {needs[0].key}.",
                 (*lines, f"vm:{guest.vmid}: {needs[0].key}: {guest.value(needs[0].key) or ''}, bios {bios}"),
-                _edit(lines[0].split(":")[0], "Remove disable_vga=1."),
+                edit_fix(lines[0].split(":")[0], "Remove disable_vga=1."),
             )
 
 
@@ -532,7 +571,7 @@ def blacklist_glob(facts: Facts, request: Request) -> Iterator[Finding]:
                 line.path,
                 f"blacklist {line.module} does nothing: a blacklist knows no patterns.",
                 (_at(line),),
-                _edit(line.path, "Name the modules, or use softdep."),
+                edit_fix(line.path, "Name the modules, or use softdep."),
             )
 
 
@@ -597,7 +636,7 @@ def misspelt(facts: Facts, request: Request) -> Iterator[Finding]:
                 line.path,
                 f"There is no module {line.module}: it is called {real[line.module]}.",
                 (_at(line),),
-                _edit(line.path, f"Write {real[line.module]}."),
+                edit_fix(line.path, f"Write {real[line.module]}."),
             )
 
 
@@ -620,7 +659,7 @@ def softdep(facts: Facts, request: Request) -> Iterator[Finding]:
                 line.path,
                 f"softdep {line.module} names no dependency: `pre:` must be a word of its own.",
                 (_at(line),),
-                _edit(line.path, f"Write softdep {line.module} pre: vfio-pci."),
+                edit_fix(line.path, f"Write softdep {line.module} pre: vfio-pci."),
             )
         elif line.module == "vfio_pci" and "pre:" in words:
             yield _harm(
@@ -628,7 +667,7 @@ def softdep(facts: Facts, request: Request) -> Iterator[Finding]:
                 line.path,
                 f"softdep vfio-pci loads {names(word for word in words if word != 'pre:')} first: the wrong way round.",
                 (_at(line),),
-                _edit(line.path, "Write softdep DRIVER pre: vfio-pci."),
+                edit_fix(line.path, "Write softdep DRIVER pre: vfio-pci."),
             )
 
 
@@ -648,7 +687,7 @@ def modprobe_comments(facts: Facts, request: Request) -> Iterator[Finding]:
                 line.path,
                 f"The comment behind `{line.command} {line.module}` is read as part of it.",
                 (_at(line),),
-                _edit(line.path, "Put the comment on a line of its own."),
+                edit_fix(line.path, "Put the comment on a line of its own."),
             )
 
 
@@ -672,7 +711,7 @@ def package_file(facts: Facts, request: Request) -> Iterator[Finding]:
             f"{PACKAGE_BLACKLIST} belongs to a package and "
             + (f"carries {len(own)} lines of somebody else." if lines else "has lost its own line."),
             map(_at, own[:6]),
-            _edit(PACKAGE_BLACKLIST, "Move own lines to a file of your own."),
+            edit_fix(PACKAGE_BLACKLIST, "Move own lines to a file of your own."),
         )
 
 
@@ -699,7 +738,7 @@ def virqfd(facts: Facts, request: Request) -> Iterator[Finding]:
             lines[0].path,
             "vfio_virqfd is no module any more; the line does nothing.",
             (f"{line.path}:{line.number}: {line.module}" for line in lines),
-            show("Remove the line.", f"editor {lines[0].path}"),
+            edit_fix(lines[0].path, "Remove the line."),
         )
 
 

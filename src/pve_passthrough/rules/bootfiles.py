@@ -7,15 +7,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 
 from ..model.facts import Facts, Loader
 from ..model.finding import Fix, Safety
 from ..model.own import CLAIM_SCRIPT
 from ..model.texts import (
+    GRUB_DIR,
     GRUB_FILE,
     KERNEL_CMDLINE,
+    MODPROBE_DIR,
     Assignment,
     TextError,
     final_value,
@@ -25,6 +27,7 @@ from ..model.texts import (
     split_argument,
     split_cmdline,
 )
+from ..model.value import dataclass
 
 GRUB_NAMES = ("GRUB_CMDLINE_LINUX", "GRUB_CMDLINE_LINUX_DEFAULT")
 RUNNING = "/proc/cmdline"
@@ -100,13 +103,14 @@ def find(facts: Facts, name: str) -> list[tuple[Source, str]]:
 
 
 def argument_fix(facts: Facts, token: str, *, remove: bool = False) -> Fix:
-    """How this host gets (or loses) a kernel argument: the loader's own file and its own refresh."""
+    """How a person gives this host a kernel argument (or takes it away): the loader's own file and its own refresh."""
     verb = f"Take {token} out of" if remove else f"Add {token} to"
     steps: list[str] = []
     commands: list[str] = []
     if uses_grub(facts):
-        steps.append(f"{verb} GRUB_CMDLINE_LINUX_DEFAULT in {GRUB_FILE}, then run update-grub")
-        commands += [f"editor {GRUB_FILE}", "update-grub"]
+        path, name = _grub_place(facts, token) if remove else (GRUB_FILE, GRUB_NAMES[-1])
+        steps.append(f"{verb} {name} in {path}, then run update-grub")
+        commands += [f"editor {path}", "update-grub"]
     if uses_systemd_boot(facts):
         steps.append(f"{verb} the one line of {KERNEL_CMDLINE}, then run proxmox-boot-tool refresh")
         commands += [f"editor {KERNEL_CMDLINE}", "proxmox-boot-tool refresh"]
@@ -114,6 +118,51 @@ def argument_fix(facts: Facts, token: str, *, remove: bool = False) -> Fix:
         text = f"{verb} the kernel command line in this boot loader's file (which loader it is, nobody could say)"
         return Fix(f"{text} and reboot.", Safety.SHOW)
     return Fix(f"{'; '.join(steps)}; and reboot.", Safety.ASK, (*commands, "reboot"))
+
+
+def refreshes(facts: Facts) -> tuple[str, ...]:
+    """Commands that rebuild this host's boot entries.
+
+    Source: Proxmox VE administration guide, Editing the Kernel Commandline (update-grub refreshes the ESPs, too).
+    """
+    wanted = ((uses_grub(facts), "update-grub"), (uses_systemd_boot(facts), "proxmox-boot-tool refresh"))
+    return tuple(command for used, command in wanted if used)
+
+
+def _grub_place(facts: Facts, token: str) -> tuple[str, str]:
+    """File and variable in which the token stands; GRUB's main file when it stands in none of them."""
+    words = set(token.split())
+    for line in grub_lines(facts):
+        if line.name in GRUB_NAMES and words & set(line.value.split()):
+            return line.path, line.name
+    return GRUB_FILE, GRUB_NAMES[-1]
+
+
+def planned_argument_fix(facts: Facts, token: str, command: str, *, remove: bool = False) -> Fix:
+    """A kernel argument that a plan of ours sets (or takes away): the command, and in words how to do it by hand."""
+    by_hand = argument_fix(facts, token, remove=remove)
+    if by_hand.safety is Safety.SHOW:
+        return by_hand
+    text = f"`pve-passthrough up` does it together with the rest. By hand: {by_hand.text[0].lower()}{by_hand.text[1:]}"
+    return Fix(text, Safety.ASK, (command,))
+
+
+def edit_fix(path: str, text: str) -> Fix | None:
+    """How a person mends one of the boot files, and what is rebuilt from it; None for the running kernel's words.
+
+    Source: Proxmox VE administration guide, Editing the Kernel Commandline; Debian initramfs-tools, mkinitramfs (copies
+    modprobe.d, but not /etc/modules).
+    """
+    if path == RUNNING:
+        return None
+    rebuild: tuple[str, ...] = ()
+    if path == GRUB_FILE or path.startswith(GRUB_DIR):
+        rebuild = ("update-grub", "reboot")
+    elif path == KERNEL_CMDLINE:
+        rebuild = ("proxmox-boot-tool refresh", "reboot")
+    elif path.startswith((MODPROBE_DIR, "/etc/initramfs-tools/")):
+        rebuild = ("update-initramfs -u -k all", "reboot")
+    return Fix(text, Safety.SHOW, (f"editor {path}", *rebuild))
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,9 +216,11 @@ def modprobe_ids(facts: Facts) -> tuple[EarlyIds, ...]:
 def early_ids(facts: Facts) -> tuple[EarlyIds, ...]:
     """Every list of IDs that vfio-pci would take at boot: modprobe.d and kernel command lines that are read."""
     found = list(modprobe_ids(facts))
-    for source in sources(facts):
+    for source in (*configured(facts), *sources(facts)[:1]):
         if source.used is not False:
-            found += [EarlyIds(source.path, source.line, value) for value in source.values("vfio_pci.ids") if value]
+            said = {entry.text for entry in found if source.path == RUNNING}  # what is on disk is told from there
+            values = dict.fromkeys(source.values("vfio_pci.ids"))
+            found += [EarlyIds(source.path, source.line, value) for value in values if value and value not in said]
     return tuple(found)
 
 

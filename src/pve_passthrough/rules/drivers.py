@@ -6,13 +6,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from ..knowledge.binding import NOT_A_HOST_DRIVER, host_driver
+from ..knowledge.binding import NOT_A_HOST_DRIVER, host_driver, module_of
 from ..model.facts import Facts
 from ..model.finding import Actor, Finding, Level
+from ..model.pci import Device
+from ..model.texts import MODPROBE_DIR, modprobe_lines
 from .bootfiles import address_claims, early_ids
-from .subject import Request, ask, chosen, names, reason, show, taken, unknown
+from .subject import Request, ask, card_name, cards, chosen, names, reason, show, taken, unknown, up
 
 
 def present(facts: Facts, request: Request) -> Iterator[Finding]:
@@ -57,39 +59,44 @@ def holder(facts: Facts, request: Request) -> Iterator[Finding]:
     Source: pve-common SysFSTools.pm, pci_dev_bind_to_vfio; Proxmox VE administration guide, PCI(e) passthrough, Host
         Device Passthrough; modprobe.d(5), softdep.
     """
-    for device in chosen(facts, request):
-        if device.driver is None:
+    for card in cards(chosen(facts, request)):
+        unsaid = [device for device in card if device.driver is None]
+        if unsaid:
             yield unknown(
                 "drivers.holder",
-                str(device.address),
-                f"Which driver holds {device}, nobody could say.",
+                str(card[0].address),
+                f"Which driver holds {card_name(unsaid)}, nobody could say.",
                 reason(facts, "pci.driver", "pci"),
             )
-            continue
-        where = f"/sys/bus/pci/devices/{device.address}/driver: {device.driver or 'absent'}"
-        if device.driver in NOT_A_HOST_DRIVER:
-            text = "is held by no driver" if not device.driver else f"is already held by {device.driver}"
-            yield Finding("drivers.holder", Level.FINE, str(device.address), f"{device} {text}.", (where,))
-            continue
+        known = [device for device in card if device.driver is not None]
+        if known:
+            yield _held(facts, request, known)
+
+
+def _held(facts: Facts, request: Request, card: Sequence[Device]) -> Finding:
+    """One card whose drivers are known: the worst of its functions decides."""
+    subject = str(card[0].address)
+    lines = tuple(f"/sys/bus/pci/devices/{device.address}/driver: {device.driver or 'absent'}" for device in card)
+    for device in card:
         row = host_driver(device.driver)
         if row is not None and not row.lets_go:
-            yield Finding(
+            return Finding(
                 "drivers.holder",
                 Level.HARMS,
                 str(device.address),
-                f"{device} is held by {device.driver}, which does not let go at run time: {row.why}.",
-                (where,),
+                f"{device} is held by {device.driver}, which may not let go at run time: {row.why}.",
+                lines,
                 Actor.US,
-                ask("Let vfio-pci claim the device at boot.", f"pve-passthrough plan {device.address}"),
+                ask("Let vfio-pci claim the card at boot.", up(facts, request, device)),
             )
-        else:
-            yield Finding(
-                "drivers.holder",
-                Level.NOTE,
-                str(device.address),
-                f"{device} is held by {device.driver}; Proxmox takes it from there when the guest starts.",
-                (where,),
-            )
+    held = [device for device in card if device.driver not in NOT_A_HOST_DRIVER]
+    if held:
+        drivers = names(dict.fromkeys(str(device.driver) for device in held))
+        text = f"{card_name(held)} is held by {drivers}; Proxmox takes it from there when the guest starts."
+        return Finding("drivers.holder", Level.NOTE, subject, text, lines)
+    stubs = names(dict.fromkeys(device.driver for device in card if device.driver))
+    text = f"is already held by {stubs}" if stubs else "is held by no driver"
+    return Finding("drivers.holder", Level.FINE, subject, f"{card_name(card)} {text}.", lines)
 
 
 def after_boot(facts: Facts, request: Request) -> Iterator[Finding]:
@@ -104,28 +111,42 @@ def after_boot(facts: Facts, request: Request) -> Iterator[Finding]:
     """
     lists = early_ids(facts)
     claims = address_claims(facts)
-    for device in chosen(facts, request):
-        if device.driver is None or device.driver in NOT_A_HOST_DRIVER:
-            continue
-        taken_by = (entry for entry in lists if not entry.replaced and device.id in entry.ids)
-        places = [f"{entry.where}: ids={entry.text}" for entry in taken_by]
-        if claims.get(str(device.address)) == device.id:
-            places.append(f"claim script: {device.address} {device.id}")
-        if places:
+    for card in cards(chosen(facts, request)):
+        late: list[Device] = []
+        places: dict[str, None] = {}
+        for device in card:
+            if device.driver is None or device.driver in NOT_A_HOST_DRIVER:
+                continue
+            said = [f"{one.where}: ids={one.text}" for one in lists if not one.replaced and device.id in one.ids]
+            if claims.get(str(device.address)) == device.id:
+                said.append(f"claim script: {device.address} {device.id}")
+            places.update(dict.fromkeys(said))
+            late += [device] if said else []
+        if late:
+            drivers = list(dict.fromkeys(str(device.driver) for device in late))
+            modules = [one for one in dict.fromkeys(map(module_of, drivers)) if one not in _preceded(facts)]
+            soft = "; ".join(f"softdep {module} pre: vfio-pci" for module in modules)
             yield Finding(
                 "drivers.after-boot",
                 Level.HARMS,
-                str(device.address),
-                f"{device} is held by {device.driver} although it is written down for vfio-pci.",
-                (*places, f"/sys/bus/pci/devices/{device.address}/driver: {device.driver}"),
+                str(late[0].address),
+                f"{card_name(late)} is held by {names(drivers)} although it is written down for vfio-pci.",
+                (*places, *(f"/sys/bus/pci/devices/{one.address}/driver: {one.driver}" for one in late)),
                 Actor.US,
-                ask(
-                    f"Let vfio-pci load first (softdep {device.driver.replace('-', '_')} pre: vfio-pci), "
-                    "rebuild the initramfs and reboot.",
+                show(
+                    f"{f'Let vfio-pci load first ({soft}), rebuild' if soft else 'Rebuild'} the initramfs and reboot.",
+                    *((f"editor {MODPROBE_DIR}vfio.conf",) if soft else ()),
                     "update-initramfs -u -k all",
                     "reboot",
                 ),
             )
+
+
+def _preceded(facts: Facts) -> set[str]:
+    """Modules that a softdep puts behind vfio-pci already."""
+    lines = (line for line in modprobe_lines(facts.files) if line.command == "softdep")
+    said = ((line.module, line.rest.replace("vfio_pci", "vfio-pci").split()) for line in lines)
+    return {module for module, words in said if {"pre:", "vfio-pci"} <= set(words)}
 
 
 def identical_ids(facts: Facts, request: Request) -> Iterator[Finding]:
@@ -142,22 +163,25 @@ def identical_ids(facts: Facts, request: Request) -> Iterator[Finding]:
         return
     leaving = {device.address for device in taken(facts, request)}
     lists = early_ids(facts)
-    for device in chosen(facts, request):
-        if "?" in device.id:
-            continue
-        twins = [d for d in facts.devices if d.id == device.id and d.address not in leaving]
+    for card in cards(chosen(facts, request)):
+        ids = {device.id for device in card if "?" not in device.id}
+        twins = [other for other in facts.devices if other.id in ids and other.address not in leaving]
         if not twins:
             continue
-        lines = [f"{entry.where}: ids={entry.text}" for entry in lists if not entry.replaced and device.id in entry.ids]
+        shared = {twin.id for twin in twins}
+        device = next(one for one in card if one.id in shared)
+        lines = [f"{one.where}: ids={one.text}" for one in lists if not one.replaced and shared & set(one.ids)]
         yield Finding(
             "drivers.identical-ids",
             Level.HARMS if lines else Level.NOTE,
             str(device.address),
-            f"{device} has a twin with the same ID {device.id}: {names(twins)}"
+            f"{device} has a twin with the same ID {device.id}: {names(card_name(one) for one in cards(twins))}"
             + (", and early binding by ID takes both." if lines else "; it can only be told apart by its address."),
             (*lines, *(f"{twin.address}: {twin.id}, driver {twin.driver or 'none'}" for twin in twins)),
             Actor.US,
-            show("Claim by address instead of by ID.", f"pve-passthrough plan {device.address}"),
+            show("Take the ID off the list; a plan of ours claims by address.", up(facts, request, *card))
+            if lines
+            else None,
         )
 
 
@@ -171,9 +195,9 @@ def reset(facts: Facts, request: Request) -> Iterator[Finding]:
     Fix: None in software. Start the guest once per host boot, or use another device.
     Source: kernel: Documentation/ABI/testing/sysfs-bus-pci, reset and reset_method; drivers/pci/pci.c.
     """
-    for device in chosen(facts, request):
+    for device in (card[0] for card in cards(one for one in chosen(facts, request) if one.resettable is False)):
         slot = [other for other in facts.devices if other.address.slot == device.address.slot]
-        if device.resettable is False and not any(other.resettable for other in slot):
+        if not any(other.resettable for other in slot):
             yield Finding(
                 "drivers.reset",
                 Level.NOTE,
@@ -195,18 +219,17 @@ def d3cold(facts: Facts, request: Request) -> Iterator[Finding]:
     Source: kernel: Documentation/ABI/testing/sysfs-bus-pci, d3cold_allowed; drivers/vfio/pci/vfio_pci.c,
         disable_idle_d3.
     """
-    for device in chosen(facts, request):
-        if device.power_state == "D3cold":
-            path = f"/sys/bus/pci/devices/{device.address}"
-            yield Finding(
-                "drivers.d3cold",
-                Level.NOTE,
-                str(device.address),
-                f"{device} is switched off (D3cold); some devices do not come back from there.",
-                (f"{path}/power_state: D3cold",),
-                Actor.US,
-                show("Keep it powered.", f"echo 0 > {path}/d3cold_allowed", f"echo on > {path}/power/control"),
-            )
+    for device in (card[0] for card in cards(one for one in chosen(facts, request) if one.power_state == "D3cold")):
+        path = f"/sys/bus/pci/devices/{device.address}"
+        yield Finding(
+            "drivers.d3cold",
+            Level.NOTE,
+            str(device.address),
+            f"{device} is switched off (D3cold); some devices do not come back from there.",
+            (f"{path}/power_state: D3cold",),
+            Actor.US,
+            show("Keep it powered.", f"echo 0 > {path}/d3cold_allowed", f"echo on > {path}/power/control"),
+        )
 
 
 def sriov(facts: Facts, request: Request) -> Iterator[Finding]:

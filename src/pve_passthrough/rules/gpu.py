@@ -12,6 +12,7 @@ from ..knowledge.resets import reset_row
 from ..model.facts import Facts
 from ..model.finding import Actor, Finding, Level
 from ..model.pci import Device
+from ..model.texts import module_lines
 from .subject import OUTPUTS_NOT, Request, chosen, show
 
 _AMD_GPU, _AMD_CPU, _INTEL = 0x1002, 0x1022, 0x8086
@@ -155,7 +156,10 @@ def intel_graphics(facts: Facts, request: Request) -> Iterator[Finding]:
     Source: QEMU documentation, igd-assign.txt; qemu-server PCI.pm, legacy-igd; i915-sriov-dkms README; kernel:
         drivers/gpu/drm/i915/intel_gvt.c.
     """
-    for device in chosen(facts, request):
+    shown = chosen(facts, request)
+    for device in shown:
+        if request == Request() and len(shown) > 1:
+            return  # another card is there to be passed, and this one shows the console
         if device.vendor == _INTEL and device.is_display and device.address[1:] == (0, 2, 0):
             yield Finding(
                 "gpu.intel-graphics",
@@ -165,3 +169,32 @@ def intel_graphics(facts: Facts, request: Request) -> Iterator[Finding]:
                 (f"{device.address}: {device.id}", f"sriov_totalvfs: {device.sriov_total or 0}"),
                 fix=show("Prefer a virtual function or a container; legacy-igd has conditions of its own."),
             )
+
+
+def vendor_reset(facts: Facts, request: Request) -> Iterator[Finding]:
+    """Is vendor-reset installed for a card that it knows?
+
+    Why: Guides hand the module out against every reset problem, for NVIDIA's cards and for AMD's RX 6000 to 9000, too.
+        It knows AMD Polaris, Vega, Navi 10 to 14 and Arcturus only; for anything else it does nothing, and it has to
+        be built anew for every kernel.
+    Look at: `lsmod | grep vendor_reset`; /etc/modules; `dkms status`.
+    Fix: Take its line out of the module list, and `dkms remove vendor-reset/VERSION --all`.
+    Source: vendor-reset: README and src/device-db.h.
+    """
+    lines = [line for line in module_lines(facts.files) if line.module == "vendor_reset"]
+    loaded = facts.modules.loaded is not None and "vendor_reset" in facts.modules.loaded
+    rows = (reset_row(device.vendor, device.product) for device in facts.devices)
+    if not facts.devices or not (lines or loaded) or any(row is not None and row.vendor_reset for row in rows):
+        return
+    yield Finding(
+        "gpu.vendor-reset",
+        Level.NOTE,
+        "host",
+        "vendor-reset is set up, and this machine has no card that it knows.",
+        (
+            *(f"{line.path}:{line.number}: {line.module}" for line in lines),
+            *(("/proc/modules: vendor_reset",) if loaded else ()),
+        ),
+        Actor.US,
+        show("Take it away.", *(f"editor {line.path}" for line in lines[:1]), "dkms status"),
+    )

@@ -7,13 +7,31 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 from ..model.facts import Facts
-from ..model.finding import Actor, Finding, Level
+from ..model.finding import Actor, Finding, Level, Safety
 from ..model.pci import NO_GROUP, Device
-from .bootfiles import find
-from .subject import Request, chosen, companions, names, reason, same_card, show, unknown
+from .bootfiles import argument_fix, find
+from .subject import (
+    Request,
+    card_name,
+    cards,
+    chosen,
+    claimed,
+    companions,
+    names,
+    reason,
+    same_card,
+    show,
+    unknown,
+    up,
+)
+
+_OVERRIDE = re.compile(r"downstream|multifunction|id:[0-9a-f]{4}:[0-9a-f]{4}", re.IGNORECASE)
+"""What the argument takes. Source: Proxmox kernel patch 0004, pcie_acs_override_setup."""
 
 _EXPRESS_UPSTREAM = frozenset({4, 5, 6})
 """PCI Express port types that may carry ACS: root, upstream and downstream port (PCI Express base spec 7.5.3)."""
@@ -30,21 +48,23 @@ def group(facts: Facts, request: Request) -> Iterator[Finding]:
         update both.
     Source: kernel: Documentation/driver-api/vfio.rst; pve-common SysFSTools.pm, pci_dev_group_bind_to_vfio.
     """
-    for device in chosen(facts, request):
-        if device.iommu_group is None:
+    for card in cards(chosen(facts, request)):
+        unsaid = [device for device in card if device.iommu_group is None]
+        without = [device for device in card if device.iommu_group == NO_GROUP]
+        if unsaid:
             yield unknown(
                 "groups.group",
-                str(device.address),
-                f"Which IOMMU group {device} belongs to, nobody could say.",
+                str(unsaid[0].address),
+                f"Which IOMMU group {card_name(unsaid)} belongs to, nobody could say.",
                 reason(facts, "pci.iommu_group", "pci.group", "pci", "iommu"),
             )
-        elif device.iommu_group == NO_GROUP and facts.iommu.on:
+        if without and facts.iommu.on:
             yield Finding(
                 "groups.group",
                 Level.BLOCKS,
-                str(device.address),
-                f"{device} has no IOMMU group although the IOMMU is on.",
-                (f"/sys/bus/pci/devices/{device.address}/iommu_group: absent",),
+                str(without[0].address),
+                f"{card_name(without)} has no IOMMU group although the IOMMU is on.",
+                tuple(f"/sys/bus/pci/devices/{device.address}/iommu_group: absent" for device in without),
                 Actor.FIRMWARE,
                 show("Update the firmware and the kernel; this function is excluded from DMA remapping."),
             )
@@ -59,18 +79,25 @@ def alone(facts: Facts, request: Request) -> Iterator[Finding]:
     Fix: Nothing to do.
     Source: kernel: Documentation/driver-api/vfio.rst; pve-common SysFSTools.pm, pci_dev_group_bind_to_vfio.
     """
-    for device in chosen(facts, request):
-        if device.iommu_group is not None and device.iommu_group >= 0 and not foreign(facts, request, device):
-            company = [member for member in _members(facts, device) if member.address != device.address]
-            yield Finding(
-                "groups.alone",
-                Level.FINE,
-                str(device.address),
-                f"{device} shares its group with nobody but its own card: {names(company)}."
-                if company
-                else f"{device} has a group of its own.",
-                (f"iommu_group {device.iommu_group}: {names(_members(facts, device))}",),
-            )
+    for card in cards(chosen(facts, request)):
+        if any(device.iommu_group is None or device.iommu_group < 0 for device in card):
+            continue
+        if any(foreign(facts, request, device) for device in card):
+            continue
+        groups = sorted({device.iommu_group for device in card if device.iommu_group is not None})
+        members = list(dict.fromkeys(member for device in card for member in _members(facts, device)))
+        company = names(member.address for member in members if member.address != card[0].address)
+        if len(groups) > 1:
+            text = "and its functions have groups of their own"
+        else:
+            text = f"shares its group with nobody but its own card: {company}" if company else "has a group of its own"
+        yield Finding(
+            "groups.alone",
+            Level.FINE,
+            str(card[0].address),
+            f"{card[0]} {text}.",
+            tuple(f"iommu_group {n}: {names(m for m in members if m.iommu_group == n)}" for n in groups),
+        )
 
 
 def shared(facts: Facts, request: Request) -> Iterator[Finding]:
@@ -93,9 +120,20 @@ def shared(facts: Facts, request: Request) -> Iterator[Finding]:
         if not strangers or device.iommu_group in told:
             continue
         told.add(device.iommu_group or 0)
+        if all(_idle(facts, other) for other in strangers):
+            yield Finding(
+                "groups.shared",
+                Level.NOTE,
+                str(device.address),
+                f"{device} shares IOMMU group {device.iommu_group} with {names(strangers)}, "
+                f"which no driver uses: the host loses nothing that works.",
+                tuple(f"/sys/bus/pci/devices/{other.address}/driver: absent" for other in strangers),
+                Actor.HARDWARE,
+            )
+            continue
         token = narrow_override(facts, device)
         narrow = (
-            f"as the last resort {token} on the kernel command line, which gives isolation up for real."
+            f"as the last resort, which gives isolation up for real: {_lowered(argument_fix(facts, token).text)}"
             if token
             else "pcie_acs_override does not split functions behind ports that have ACS."
         )
@@ -116,9 +154,22 @@ def shared(facts: Facts, request: Request) -> Iterator[Finding]:
         )
 
 
+def _lowered(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
+def _idle(facts: Facts, device: Device) -> bool:
+    """Nothing on the host works through it: no driver has it, and no use of it is known.
+
+    AMD's `Dummy Host Bridge` functions are of that kind (a recorded EPYC host has them without a driver); Proxmox binds
+    them to vfio-pci with the rest of the group (pve-common SysFSTools.pm, pci_dev_group_bind_to_vfio).
+    """
+    return device.driver in ("", "pci-stub") and not facts.uses_of(device.address)
+
+
 def foreign(facts: Facts, request: Request, device: Device) -> list[Device]:
-    """Members of the group that are neither bridges, nor asked for, nor functions of the same card."""
-    wanted = set(request.addresses)
+    """Members of the group that are neither bridges, nor asked for, nor the guest's, nor of the same card."""
+    wanted = set(request.addresses) | claimed(facts, request.vmid)
     return [
         other
         for other in _members(facts, device)
@@ -169,8 +220,22 @@ def acs_override(facts: Facts, request: Request) -> Iterator[Finding]:
     mentions = find(facts, "pcie_acs_override")
     if not mentions:
         return
-    wide = any(word in ("downstream", "multifunction") for _, value in mentions for word in value.split(","))
+    lines = tuple(f"{source.where}: pcie_acs_override={value}" for source, value in mentions)
+    words = [word for _, value in mentions for word in value.split(",")]
+    odd = list(dict.fromkeys(word for word in words if not _OVERRIDE.fullmatch(word)))
+    if odd:
+        yield Finding(
+            "groups.acs-override",
+            Level.HARMS,
+            "host",
+            f"pcie_acs_override does not know {names(map(repr, odd))}.",
+            lines,
+            Actor.US,
+            show("It takes downstream, multifunction and id:VVVV:DDDD, separated by commas."),
+        )
+    wide = any(word in ("downstream", "multifunction") for word in words)
     serious = wide and bool(request.addresses)
+    token = f"pcie_acs_override={mentions[-1][1]}"
     yield Finding(
         "groups.acs-override",
         Level.HARMS if serious else Level.NOTE,
@@ -178,9 +243,9 @@ def acs_override(facts: Facts, request: Request) -> Iterator[Finding]:
         "The ACS override is on for every port of the machine: groups are smaller than the hardware's isolation."
         if wide
         else "The ACS override is on for single ports: their groups are smaller than the hardware's isolation.",
-        tuple(f"{source.where}: pcie_acs_override={value}" for source, value in mentions),
+        lines,
         Actor.US,
-        show("Take it away, or name only the ports in question: pcie_acs_override=id:VVVV:DDDD."),
+        replace(argument_fix(facts, token, remove=True), safety=Safety.SHOW),
         "acs-override" if serious else "",
     )
 
@@ -208,5 +273,5 @@ def companion(facts: Facts, request: Request) -> Iterator[Finding]:
                 f"{device} goes without its own {names(left)}.",
                 tuple(f"{other.address}: same slot, driver {other.driver or 'none'}" for other in left),
                 Actor.US,
-                show(f"Pass the whole slot: hostpciN: {device.address.slot},pcie=1"),
+                show(f"Pass the whole slot, {device.address.slot}.", up(facts, request, device)),
             )

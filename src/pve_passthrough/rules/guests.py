@@ -9,7 +9,9 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
+from dataclasses import replace
 
 from ..knowledge.guestconfig import (
     CPU_FLAGS,
@@ -18,19 +20,36 @@ from ..knowledge.guestconfig import (
     HOSTPCI_MAX,
     HOSTPCI_OPTIONS,
     HV_VENDOR_ID,
+    WINDOW,
+    bar_bytes,
+    mapping_fault,
+    own_cpu,
 )
-from ..model.facts import Facts, MapEntry, ResourceMapping
+from ..model.facts import Facts
 from ..model.finding import Actor, Finding, Fix, Level
 from ..model.pci import Address, Device
 from ..model.vm import HostPci, Vm, expand_host, parse_options
-from .subject import OUTPUTS_NOT, Request, ask, assigned, guests, is_local, names, reason, show, unknown
+from .subject import (
+    OUTPUTS_NOT,
+    Request,
+    are,
+    ask,
+    assigned,
+    card_name,
+    cards,
+    guests,
+    is_local,
+    names,
+    reason,
+    show,
+    unknown,
+    up,
+)
 
 MIB = 1024**2
 GIB = 1024**3
 
-WINDOW = 16 * GIB
-"""Bytes of BARs that OVMF's classic 32 GiB window takes for sure: BARs are aligned to their own size.
-Source: edk2, OvmfPkg/Library/PlatformInitLib/MemDetect.c."""
+_FALSE = frozenset({"0", "off", "no", "false"})
 
 
 def _line(guest: Vm, key: str) -> str:
@@ -47,6 +66,24 @@ def _say(
 
 def _set(guest: Vm, text: str, *options: str) -> Fix:
     return ask(text, *(f"qm set {guest.vmid} {option}" for option in options))
+
+
+def _plan(facts: Facts, request: Request, guest: Vm, text: str, option: str) -> Fix:
+    """What a plan of ours sets as well: the command for all of it, or the one option where no device is in question."""
+    devices = _devices(facts, request, guest)
+    if not devices:
+        return _set(guest, text, option)
+    return ask(text, up(facts, replace(request, vmid=guest.vmid), *devices))
+
+
+def _storage(guest: Vm) -> str:
+    """Where the guest's first disk lies: `local-lvm`; the word STORAGE when it has none."""
+    disks = (guest.value(key) or "" for key in sorted(guest.config) if re.fullmatch(r"(scsi|virtio|sata|ide)\d+", key))
+    found = (match.group(1) for disk in disks if "media=cdrom" not in disk and (match := _VOLUME.match(disk)))
+    return next(found, "STORAGE")
+
+
+_VOLUME = re.compile(r"([A-Za-z][A-Za-z0-9._-]*):")
 
 
 def _called(guest: Vm) -> str:
@@ -86,7 +123,7 @@ def known(facts: Facts, request: Request) -> Iterator[Finding]:
         return
     guest = facts.guest(request.vmid)
     subject = f"vm:{request.vmid}"
-    if guest is None and facts.guests is None:
+    if guest is None and (facts.guests is None or facts.gap("guests") is not None):
         yield unknown(
             "guests.known",
             subject,
@@ -184,21 +221,23 @@ def not_assigned(facts: Facts, request: Request) -> Iterator[Finding]:
 
     Why: Without a hostpci line the guest starts without the device.
     Look at: `qm config ID`.
-    Fix: `pve-passthrough plan DEVICE --vm ID` shows the change, `apply` makes it.
+    Fix: `pve-passthrough plan DEVICE --vm ID` shows the change, `pve-passthrough up DEVICE --vm ID` makes it.
     Source: qemu-server PCI.pm, hostpci; Proxmox VE administration guide, PCI(e) passthrough, VM Configuration.
     """
     if request.vmid is None or not request.addresses:
         return
     for guest in guests(facts, request):
         owned = {address for entry in guest.hostpci for address in entry.addresses}
-        missing = [facts.device(address) or address for address in request.addresses if address not in owned]
+        missing = [address for address in request.addresses if address not in owned]
         if missing:
+            known = [device for device in map(facts.device, missing) if device is not None]
+            what = [card_name(card) for card in cards(known)] or missing
             yield _say(
                 guest,
                 "assigned",
                 Level.HARMS,
-                f"{_called(guest)} does not have {names(missing)} yet.",
-                fix=ask("Give it the device.", f"pve-passthrough plan {request.addresses[0]} --vm {guest.vmid}"),
+                f"{_called(guest)} does not have {names(what)} yet.",
+                fix=ask("Give it the device.", up(facts, request, *known)),
             )
 
 
@@ -209,10 +248,10 @@ def machine(facts: Facts, request: Request) -> Iterator[Finding]:
         i440fx works, but some drivers expect PCI Express. Legacy graphics passthrough is the other way round: it
         needs i440fx.
     Look at: the lines `machine:` and `hostpciN:`.
-    Fix: `qm set ID --machine q35`; a Windows guest finds new hardware then and keeps its licence only with a link to
-        an account.
-    Source: qemu-server PCI.pm, "q35 machine model is not enabled"; Proxmox VE administration guide, PCI(e)
-        passthrough.
+    Fix: `qm set ID --machine q35`, or pc-q35-9.0 for a guest that is pinned to pc-i440fx-9.0: Windows guests are
+        pinned to a version, and a bare q35 takes the pin away. An installed guest finds new hardware then.
+    Source: qemu-server PCI.pm, "q35 machine model is not enabled"; recorded exchanges with Proxmox VE 9.2 (pinning);
+        Proxmox VE administration guide, PCI(e) passthrough.
     """
     for guest in guests(facts, request):
         q35 = "q35" in (guest.value("machine") or "")
@@ -226,7 +265,7 @@ def machine(facts: Facts, request: Request) -> Iterator[Finding]:
                 f"{_called(guest)} is not a q35 machine, so {names(express)} with pcie=1 keeps it from starting.",
                 "machine",
                 express[0],
-                fix=_set(guest, "Make it a q35 machine.", "--machine q35"),
+                fix=_plan(facts, request, guest, "Make it a q35 machine.", "--machine q35"),
             )
         elif legacy and q35:
             yield _say(
@@ -245,7 +284,9 @@ def machine(facts: Facts, request: Request) -> Iterator[Finding]:
                 Level.NOTE,
                 f"{_called(guest)} is an i440fx machine: a graphics card works there, but only as a PCI device.",
                 "machine",
-                fix=_set(guest, "Make it a q35 machine.", "--machine q35"),
+                fix=None
+                if assigned(guest, request)
+                else _plan(facts, request, guest, "Make it a q35 machine.", "--machine q35"),
             )
 
 
@@ -270,16 +311,19 @@ def firmware(facts: Facts, request: Request) -> Iterator[Finding]:
                 f"{_called(guest)} starts with SeaBIOS: {names(graphics)} may show nothing there, "
                 "and its large memory windows may not fit.",
                 "bios",
-                fix=show("Install a new guest with OVMF; an installed one starts only with the firmware it knows."),
+                fix=show(
+                    "Only for a guest without an installed system; an installed one starts only with its own firmware.",
+                    f"qm set {guest.vmid} --bios ovmf --efidisk0 {_storage(guest)}:1,efitype=4m,pre-enrolled-keys=0",
+                ),
             )
 
 
 def efi_disk(facts: Facts, request: Request) -> Iterator[Finding]:
     """Does an OVMF guest have a sound EFI disk?
 
-    Why: Without an EFI disk OVMF forgets its boot entries at every stop. The default image type is the old 2m one
-        without Secure Boot; and with pre-enrolled-keys=1 Secure Boot is on in the guest, so that unsigned drivers
-        (DKMS) do not load there.
+    Why: Without an EFI disk OVMF forgets its boot entries at every stop. With pre-enrolled-keys=1 Secure Boot is on
+        in the guest, so that unsigned drivers (DKMS) do not load there; Windows' drivers are signed. The default image
+        type is the old 2m one, which works, but knows no Secure Boot.
     Look at: the lines `bios:` and `efidisk0:`.
     Fix: `qm set ID --efidisk0 STORAGE:1,efitype=4m,pre-enrolled-keys=0` (or =1 for Windows 11).
     Source: qemu-server Drive.pm, efitype; Proxmox VE administration guide, BIOS and UEFI.
@@ -296,16 +340,24 @@ def efi_disk(facts: Facts, request: Request) -> Iterator[Finding]:
                 f"{_called(guest)} starts with OVMF but has no EFI disk: it forgets its boot entries.",
                 "bios",
                 "efidisk0",
-                fix=show("Add one.", f"qm set {guest.vmid} --efidisk0 STORAGE:1,efitype=4m,pre-enrolled-keys=0"),
+                fix=show(
+                    "Add one.", f"qm set {guest.vmid} --efidisk0 {_storage(guest)}:1,efitype=4m,pre-enrolled-keys=0"
+                ),
             )
-        elif parse_options(disk, "file").get("efitype", "2m") != "4m":
+        elif _builds_drivers(facts, request, guest) and _on(parse_options(disk, "file"), "pre-enrolled-keys"):
             yield _say(
                 guest,
                 "efi-disk",
                 Level.NOTE,
-                f"{_called(guest)} has an EFI disk of the old 2m type, which knows no Secure Boot.",
+                f"{_called(guest)} starts with Secure Boot: a driver built there (DKMS) needs an enrolled key.",
                 "efidisk0",
+                fix=show("Enrol the key in the guest, or switch Secure Boot off in its firmware's menu."),
             )
+
+
+def _builds_drivers(facts: Facts, request: Request, guest: Vm) -> bool:
+    """A guest with graphics that is no Windows: their ostypes all begin with w (API schema of 9.2, option ostype)."""
+    return bool(_graphics(facts, request, guest)) and not (guest.value("ostype") or "other").startswith("w")
 
 
 def cpu(facts: Facts, request: Request) -> Iterator[Finding]:
@@ -322,14 +374,16 @@ def cpu(facts: Facts, request: Request) -> Iterator[Finding]:
         graphics = _graphics(facts, request, guest)
         options = parse_options(guest.value("cpu") or "", "cputype")
         kind = options.get("cputype", "kvm64")
-        if kind not in ("host", "max") and graphics and "phys-bits" not in options:
+        if _wide(facts, request, guest):
+            continue  # the rule about the window says it with the size
+        if not own_cpu(options) and graphics:
             yield _say(
                 guest,
                 "cpu",
                 Level.HARMS,
-                f"{_called(guest)} has CPU type {kind}: {names(graphics[:1])} may not get its memory windows.",
+                f"{_called(guest)} has CPU type {kind}, and drivers of {graphics[0]} expect the host's own.",
                 "cpu",
-                fix=_set(guest, "Give it the host's CPU.", "--cpu host"),
+                fix=_plan(facts, request, guest, "Give it the host's CPU.", "--cpu host"),
             )
 
 
@@ -344,7 +398,7 @@ def cpu_invalid(facts: Facts, request: Request) -> Iterator[Finding]:
     Source: qemu-server CPUConfig.pm; recorded exchanges with Proxmox VE 8.4 and 9.2.
     """
     for guest in guests(facts, request):
-        value = guest.value("cpu")
+        value = guest.value("cpu") or ""
         fault = cpu_fault(value) if value else ""
         if fault:
             yield _say(
@@ -353,7 +407,7 @@ def cpu_invalid(facts: Facts, request: Request) -> Iterator[Finding]:
                 Level.HARMS,
                 f"{_called(guest)} has a CPU line that Proxmox drops as a whole ({fault}): it starts with kvm64.",
                 "cpu",
-                fix=_set(guest, "Write it as Proxmox knows it.", "--cpu host"),
+                fix=_set(guest, "Write it as Proxmox knows it.", f"--cpu {_cpu_words(value)}"),
             )
 
 
@@ -376,6 +430,26 @@ def cpu_fault(value: str) -> str:
         if key == "cputype" and (part if not equals else text) != (part if not equals else text).strip():
             return "there is a space in it"
     return ""
+
+
+def _cpu_words(value: str) -> str:
+    """What of a CPU line (or of QEMU's own -cpu) Proxmox knows, in Proxmox' words: `host,hidden=1`."""
+    kept: dict[str, str] = {}
+    for number, part in enumerate(value.replace("<br>", "").split(",")):
+        key, equals, text = (word.strip() for word in part.partition("="))
+        if number == 0 and (not equals or key == "cputype") and re.fullmatch(r"[A-Za-z0-9-]+", text or key):
+            kept["cputype"] = text or key
+        elif (key, text) == ("kvm", "off") or (key == "hidden" and text in ("1", "on", "yes", "true")):
+            kept["hidden"] = "1"
+        elif key in ("hv_vendor_id", "hv-vendor-id") and HV_VENDOR_ID.fullmatch(text):
+            kept["hv-vendor-id"] = text
+        elif key == "flags":
+            flags = ";".join(flag for flag in text.split(";") if _flag(flag))
+            kept |= {"flags": flags} if flags else {}
+        elif key in CPU_OPTIONS and re.fullmatch(r"[A-Za-z0-9-]+", text):
+            kept[key] = text
+    first = kept.pop("cputype", "host")
+    return ",".join((first, *(f"{key}={text}" for key, text in kept.items())))
 
 
 def _flag(flag: str) -> bool:
@@ -415,8 +489,32 @@ def args_cpu(facts: Facts, request: Request) -> Iterator[Finding]:
                 f"({guest.value('cpu') or 'not set'}) as a whole.",
                 "args",
                 "cpu",
-                fix=show("Say it with the cpu line instead.", f"qm set {guest.vmid} --delete args"),
+                fix=_without_cpu(guest, value),
             )
+
+
+def _without_cpu(guest: Vm, value: str) -> Fix:
+    """The same in Proxmox' own words: what else stands in args stays. Recipes for macOS and for Intel Arc under Windows
+    need QEMU's own words, so nothing of this is done by us."""
+    try:
+        words = shlex.split(value)
+    except ValueError:
+        return show("Say it with the cpu line instead.", f"qm set {guest.vmid} --delete args")
+    said, rest = "", []
+    while words:
+        word = words.pop(0)
+        if word == "-cpu" and words:
+            said = words.pop(0)
+        elif word.startswith("-cpu="):
+            said = word[5:]
+        else:
+            rest.append(word)
+    keep = f"--args {shlex.quote(shlex.join(rest))}" if rest else "--delete args"
+    return show(
+        "Unless the guest needs QEMU's own words (macOS, Intel Arc under Windows), say it with the cpu line.",
+        f"qm set {guest.vmid} {keep}",
+        f"qm set {guest.vmid} --cpu {_cpu_words(said)}",
+    )
 
 
 def hidden(facts: Facts, request: Request) -> Iterator[Finding]:
@@ -452,7 +550,8 @@ def balloon(facts: Facts, request: Request) -> Iterator[Finding]:
     """
     for guest in guests(facts, request):
         memory, least = _mib(guest, "memory", 512), guest.value("balloon")
-        if not least or not least.isdigit() or memory is None or not (guest.hostpci or request.addresses):
+        number = least is not None and least.isdecimal() and len(least) < 12
+        if not least or not number or memory is None or not (guest.hostpci or request.addresses):
             continue
         if 0 < int(least) < memory:
             yield _say(
@@ -462,7 +561,7 @@ def balloon(facts: Facts, request: Request) -> Iterator[Finding]:
                 f"{_called(guest)} may shrink from {memory} to {least} MiB, but with a device all of it stays pinned.",
                 "memory",
                 "balloon",
-                fix=_set(guest, "Switch ballooning off.", "--balloon 0"),
+                fix=_plan(facts, request, guest, "Switch ballooning off.", "--balloon 0"),
             )
 
 
@@ -470,7 +569,7 @@ def _mib(guest: Vm, key: str, default: int) -> int | None:
     """Memory in MiB; Proxmox' default is 512. None for what is no number."""
     value = guest.value(key)
     text = parse_options(value, "current").get("current", "") if value else str(default)
-    return int(text) if text.isdigit() and len(text) < 12 else None
+    return int(text) if text.isdecimal() and len(text) < 12 else None
 
 
 def memory(facts: Facts, request: Request) -> Iterator[Finding]:
@@ -571,8 +670,9 @@ def hostpci(facts: Facts, request: Request) -> Iterator[Finding]:
     Source: qemu-server PCI.pm, hostpci format; recorded exchanges with Proxmox VE 8.4 and 9.2.
     """
     for guest in guests(facts, request):
+        yield from _gone(facts, guest)
         for key, options in _entries(guest):
-            fault = hostpci_fault(key, options) or _absent(facts, options)
+            fault = hostpci_fault(key, options)
             if fault:
                 yield _say(
                     guest,
@@ -601,24 +701,44 @@ def hostpci_fault(key: str, options: dict[str, str]) -> str:
     return ""
 
 
-def _absent(facts: Facts, options: dict[str, str]) -> str:
+def _gone(facts: Facts, guest: Vm) -> Iterator[Finding]:
+    """One finding for all lines that name what is not there: after a card was moved, several of them go wrong."""
+    gone = {
+        key: lost
+        for key, options in _entries(guest)
+        if not hostpci_fault(key, options) and (lost := _absent(facts, options))
+    }
+    if gone:
+        yield _say(
+            guest,
+            "hostpci",
+            Level.HARMS,
+            f"{_called(guest)} does not start: "
+            f"{names(f'{key} names {names(lost)}' for key, lost in gone.items())}, which this machine does not have.",
+            *gone,
+            fix=show(
+                "Name the present address (`pve-passthrough devices`), or take the line away.",
+                *(f"qm set {guest.vmid} --delete {key}" for key in gone),
+            ),
+        )
+
+
+def _absent(facts: Facts, options: dict[str, str]) -> list[str]:
     host = options.get("host")
     if host is None or not facts.devices:
-        return ""
+        return []
     known_addresses = {device.address for device in facts.devices}
     found = expand_host(host, known_addresses)
     missing = [str(address) for address in found if address not in known_addresses]
-    if missing or not found:
-        return f"names {names(missing) or host}, which this machine does not have"
-    return ""
+    return missing if found else [host]
 
 
 def mapping(facts: Facts, request: Request) -> Iterator[Finding]:
     """Does the resource mapping still describe the hardware?
 
     Why: At start Proxmox compares a mapping's id, subsystem-id and iommugroup with the hardware and refuses when one
-        differs: "PCI device mapping invalid (hardware probably changed)". New firmware, kernels and the ACS override
-        renumber groups.
+        differs or is missing: "PCI device mapping invalid (hardware probably changed)". New firmware,
+        kernels and the ACS override renumber groups.
     Look at: `pvesh get /cluster/mapping/pci --check-node NODE`, /etc/pve/mapping/pci.cfg.
     Fix: Write the present values into the mapping (Datacenter, Resource Mappings).
     Source: pve-guest-common, PVE/Mapping/PCI.pm, assert_valid; recorded exchanges with Proxmox VE 9.2.
@@ -641,28 +761,7 @@ def _mapping_fault(facts: Facts, guest: Vm, entry: HostPci) -> str:
     found = next((m for m in facts.mappings if m.kind == "pci" and m.name == entry.mapping), None)
     if found is None:
         return "" if facts.gap("mappings") or facts.gap("pve.mappings") else "does not exist"
-    lines = [line for line in found.entries if line.node == guest.node]
-    if not lines:
-        return f"has no entry for node {guest.node}"
-    faults = [_entry_fault(facts, found, line) for line in lines]
-    return "" if "" in faults else faults[0]
-
-
-def _entry_fault(facts: Facts, owner: ResourceMapping, line: MapEntry) -> str:
-    addresses = expand_host(line.path, (device.address for device in facts.devices))
-    device = facts.device(addresses[0]) if addresses else None
-    if device is None:
-        return f"names {line.path}, which this machine does not have" if facts.devices else ""
-    checks = (
-        ("id", device.id),
-        ("subsystem-id", device.subsystem),
-        ("iommugroup", None if device.iommu_group is None or device.iommu_group < 0 else str(device.iommu_group)),
-    )
-    for name, real in checks:
-        said = line.options.get(name)
-        if said is not None and real is not None and "?" not in real and said.lower() != real:
-            return f"says {name}={said}, but {device} has {real}"
-    return ""
+    return mapping_fault(found, guest.node, facts.devices)
 
 
 def display(facts: Facts, request: Request) -> Iterator[Finding]:
@@ -677,8 +776,8 @@ def display(facts: Facts, request: Request) -> Iterator[Finding]:
     Source: qemu-server PCI.pm, print_hostpci_devices; recorded exchanges with Proxmox VE 9.2.
     """
     for guest in guests(facts, request):
-        claims = [entry for entry in guest.hostpci if entry.on("x-vga") and entry.addresses]
-        primary = [(entry, facts.device(entry.addresses[0])) for entry in claims]
+        claims = [entry for entry in guest.hostpci if entry.on("x-vga")]
+        primary = [(entry, facts.device(entry.addresses[0]) if entry.addresses else None) for entry in claims]
         vga = guest.value("vga")
         kind = parse_options(vga or "", "type").get("type", "std")
         blind = [(entry, device) for entry, device in primary if device and device.subclass == OUTPUTS_NOT]
@@ -709,6 +808,15 @@ def display(facts: Facts, request: Request) -> Iterator[Finding]:
                 "vga",
                 primary[0][0].key,
                 fix=ask("Let Proxmox switch it off.", f"qm set {guest.vmid} --delete vga"),
+            )
+        elif primary and primary[0][0].options.get("rombar", "1").lower() in _FALSE:
+            yield _say(
+                guest,
+                "display",
+                Level.NOTE,
+                f"{_called(guest)} has its card's ROM switched off: no picture before the system's driver loads.",
+                primary[0][0].key,
+                fix=show(f"Take rombar=0 out of {primary[0][0].key} unless the ROM hangs the guest."),
             )
         elif kind == "none" and vga is not None and not primary:
             yield _say(
@@ -762,7 +870,8 @@ def onboot(facts: Facts, request: Request) -> Iterator[Finding]:
     Why: A start that takes the host's network or disk away, at every boot, before anybody can log in, makes a host
         that cannot be mended remotely.
     Look at: the line `onboot:`.
-    Fix: `qm set ID --onboot 0` until a start was verified.
+    Fix: A plan sets `onboot: 0`. When `pve-passthrough verify --vm ID` has seen the guest work with its device:
+        `qm set ID --onboot 1`.
     Source: Proxmox VE administration guide, Automatic Start; pve-common SysFSTools.pm, pci_dev_group_bind_to_vfio.
     """
     if not request.addresses:
@@ -775,7 +884,10 @@ def onboot(facts: Facts, request: Request) -> Iterator[Finding]:
                 Level.HARMS,
                 f"{_called(guest)} starts with the host, and with its new device it was never seen to work.",
                 "onboot",
-                fix=_set(guest, "Switch it off until a start was verified.", "--onboot 0"),
+                fix=ask(
+                    f"A plan switches it off. Once a start is verified, back again: qm set {guest.vmid} --onboot 1",
+                    up(facts, request),
+                ),
             )
 
 
@@ -789,17 +901,28 @@ def ha(facts: Facts, request: Request) -> Iterator[Finding]:
     Source: Proxmox VE administration guide, High Availability; Resource Mapping; qemu-server QemuMigrate.pm.
     """
     for guest in guests(facts, request):
-        if guest.ha_managed and (guest.hostpci or request.addresses):
-            raw = [entry.key for entry in guest.hostpci if not entry.mapping]
-            yield _say(
-                guest,
-                "ha",
-                Level.NOTE,
-                f"{_called(guest)} is managed by HA"
-                + (f", and {names(raw)} exists on this node only." if raw else "; every node needs the mapping."),
-                *raw[:1],
-                fix=show("Use a mapping, or take it out meanwhile.", f"ha-manager set vm:{guest.vmid} --state ignored"),
-            )
+        if not guest.ha_managed or not (guest.hostpci or request.addresses):
+            continue
+        raw = [entry.key for entry in guest.hostpci if not entry.mapping]
+        new = bool(request.addresses) and not assigned(guest, request)
+        yield _say(
+            guest,
+            "ha",
+            Level.HARMS if new else Level.NOTE,
+            f"{_called(guest)} is managed by HA"
+            + (
+                ", which starts it by itself, also before its new device was ever seen to work."
+                if new
+                else f", and {names(raw)} {are(raw)} on this node only."
+                if raw
+                else "; every node needs the mapping."
+            ),
+            *raw[:1],
+            fix=show(
+                "Take it out meanwhile, and back with --state started; give it a mapping that every node has.",
+                f"ha-manager set vm:{guest.vmid} --state ignored",
+            ),
+        )
 
 
 def backup(facts: Facts, request: Request) -> Iterator[Finding]:
@@ -817,12 +940,13 @@ def backup(facts: Facts, request: Request) -> Iterator[Finding]:
         if mode is None or not (guest.hostpci or request.addresses):
             continue
         if guest.running is False or mode != "snapshot":
-            what = f"in mode {mode}" if mode != "snapshot" else "while it is stopped"
+            what = f"in mode {mode}" if mode != "snapshot" else "and stopped now"
             yield Finding(
                 "guests.backup",
                 Level.NOTE,
                 f"vm:{guest.vmid}",
-                f"{_called(guest)} is backed up {what}: that starts it with its devices, which are bound and reset.",
+                f"{_called(guest)} is in a backup job {what}: that starts it with its devices, "
+                "which are bound and reset.",
                 (f"/etc/pve/jobs.cfg: guest {guest.vmid}, mode {mode}",),
                 Actor.US,
                 show("Use mode snapshot and keep the guest running at that time."),
@@ -849,12 +973,12 @@ def snapshots(facts: Facts, request: Request) -> Iterator[Finding]:
                 "vmstate",
                 fix=show("Resume it and shut it down.", f"qm resume {guest.vmid}", f"qm shutdown {guest.vmid}"),
             )
-        elif guest.hostpci or request.addresses:
+        elif request.addresses and not assigned(guest, request):
             yield _say(
                 guest,
                 "snapshots",
                 Level.NOTE,
-                f"{_called(guest)} can neither hibernate nor be snapshotted with memory while it has a device.",
+                f"{_called(guest)} can neither hibernate nor be snapshotted with memory once it has a device.",
             )
 
 
@@ -868,21 +992,25 @@ def window(facts: Facts, request: Request) -> Iterator[Finding]:
     Source: edk2 OvmfPkg/Library/PlatformInitLib/MemDetect.c; qemu-server changelog 9.1.7.
     """
     for guest in guests(facts, request):
-        options = parse_options(guest.value("cpu") or "", "cputype")
-        if options.get("cputype") in ("host", "max") or "phys-bits" in options:
-            continue
-        for device in _devices(facts, request, guest):
-            size = sum(bar.size for bar in device.bars or () if bar.wide and not bar.io)
-            if size > WINDOW:
-                yield _say(
-                    guest,
-                    "window",
-                    Level.HARMS,
-                    f"{device} needs {size // GIB} GiB of address space, "
-                    f"more than {_called(guest)} surely has with CPU type {options.get('cputype', 'kvm64')}.",
-                    "cpu",
-                    fix=_set(guest, "Give it the host's CPU.", "--cpu host"),
-                )
+        for device, size in _wide(facts, request, guest):
+            kind = parse_options(guest.value("cpu") or "", "cputype").get("cputype", "kvm64")
+            yield _say(
+                guest,
+                "window",
+                Level.HARMS,
+                f"{device} needs {size // GIB} GiB of address space, "
+                f"more than guest {guest.vmid} ({guest.name}) surely has with CPU type {kind}.",
+                "cpu",
+                fix=_plan(facts, request, guest, "Give it the host's CPU.", "--cpu host"),
+            )
+
+
+def _wide(facts: Facts, request: Request, guest: Vm) -> list[tuple[Device, int]]:
+    """Devices whose BARs may not fit into the window that the guest's CPU type gives, with their bytes."""
+    if own_cpu(parse_options(guest.value("cpu") or "", "cputype")):
+        return []
+    sized = [(device, bar_bytes(device)) for device in _devices(facts, request, guest)]
+    return [(device, size) for device, size in sized if size > WINDOW]
 
 
 def comments(facts: Facts, request: Request) -> Iterator[Finding]:

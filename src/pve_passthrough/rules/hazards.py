@@ -7,14 +7,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from ..model.blast import blast_radius
 from ..model.facts import Facts, UseKind
 from ..model.finding import Actor, Finding, Level
 from ..model.pci import Address, Device
 from ..model.vm import Vm
-from .subject import OUTPUTS_NOT, Request, assigned, chosen, is_local, names, reason, show, taken, unknown, uses
+from .subject import OUTPUTS_NOT, Request, assigned, chosen, is_local, names, reason, show, taken, uses
 
 __all__ = ["blast_radius"]
 
@@ -250,13 +250,19 @@ def only_display(facts: Facts, request: Request) -> Iterator[Finding]:
         Level.BLOCKS,
         str(lost[0].address),
         f"{names(lost)} {'is' if len(lost) == 1 else 'are'} the only display that the host has left: "
-        "its console goes dark when the guest starts."
+        "its console goes dark when a guest starts with it."
         + ("" if facts.display.serial_console is None else serial[facts.display.serial_console]),
         tuple(f"{device.address}: class {device.class_code or 0:06x}, driver {device.driver}" for device in lost),
         Actor.HARDWARE,
-        show("Switch on the processor's own graphics or add a card; or make sure of SSH and accept it by name."),
+        show(f"{_another_display(lost)}, or make sure of SSH and accept it by name."),
         "only-display",
     )
+
+
+def _another_display(lost: Sequence[Device]) -> str:
+    """The processor's own graphics is no way out where it is what goes."""
+    own = any(device.address.bus == 0 for device in lost)
+    return "Add a card for the host" if own else "Switch on the processor's own graphics or add a card"
 
 
 def _has_outputs(device: Device) -> bool:
@@ -273,8 +279,8 @@ def console(facts: Facts, request: Request) -> Iterator[Finding]:
     Source: kernel: drivers/video/aperture.c, drivers/vfio/pci/vfio_pci_core.c (evicts frame buffers of class 0300
         only).
     """
-    if any(True for _ in only_display(facts, request)):
-        return
+    if request == Request() or any(True for _ in only_display(facts, request)):
+        return  # nobody asked for this card, and some card has to show the console
     radius = taken(facts, request)
     owner = facts.display.console_owner
     owners = [device for device in radius if device.address == owner]
@@ -369,11 +375,12 @@ def unknown_uses(facts: Facts, request: Request) -> Iterator[Finding]:
         return
     if request.vmid is not None and not request.addresses and not chosen(facts, request):
         return
-    for what in ("disks", "network", "console", "keyboard"):
-        if what not in facts.uses_known:
-            yield unknown(
-                "hazards.unknown-uses",
-                "host",
-                f"Whether the host needs one of these devices for its {what}, nobody could say.",
-                reason(facts, f"uses.{what}", "uses"),
-            )
+    missing = [what for what in ("disks", "network", "console", "keyboard") if what not in facts.uses_known]
+    if missing:
+        yield Finding(
+            "hazards.unknown-uses",
+            Level.UNKNOWN,
+            "host",
+            f"Whether the host needs one of these devices for its {' or '.join(missing)}, nobody could say.",
+            tuple(dict.fromkeys(reason(facts, f"uses.{what}", "uses") for what in missing)),
+        )

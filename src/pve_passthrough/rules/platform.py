@@ -9,19 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..knowledge.arguments import SWITCH_OFF_IOMMU
-from ..knowledge.kernels import BadBuild, bad_builds
+from ..knowledge.kernels import INITRAMFS_ROOM, BadBuild, bad_builds
 from ..model.facts import Facts, Space
 from ..model.finding import Actor, Finding, Level
 from ..model.pci import NO_GROUP, Device
 from ..model.texts import modprobe_lines
-from .bootfiles import RUNNING, argument_fix, configured, find
-from .subject import Request, ask, chosen, reason, show, unknown
+from ..model.vm import parse_options
+from .bootfiles import RUNNING, argument_fix, configured, edit_fix, find, planned_argument_fix, refreshes
+from .subject import Request, chosen, reason, show, unknown, up
 
 INTEL, AMD = "GenuineIntel", "AuthenticAMD"
-
-ROOM_FOR_INITRAMFS = 200 * 1024**2
-"""Bytes: an initramfs is written beside the old one before it replaces it, and Proxmox kernels make images of
-60 to 100 MB; twice that is room for one kernel and its image."""
 
 
 def proxmox(facts: Facts, request: Request) -> Iterator[Finding]:
@@ -47,6 +44,13 @@ def proxmox(facts: Facts, request: Request) -> Iterator[Finding]:
             "host",
             "Whether this is a Proxmox VE host, nobody could say.",
             reason(facts, "pve.installed", "pve"),
+        )
+    elif facts.pve.version is None:
+        yield unknown(
+            "platform.proxmox",
+            "host",
+            "Which version of Proxmox VE this is, nobody could say.",
+            reason(facts, "packages", "/var/lib/dpkg/status"),
         )
 
 
@@ -76,10 +80,10 @@ def iommu(facts: Facts, request: Request) -> Iterator[Finding]:
         shown = ", ".join(units[:4]) + ("" if len(units) <= 4 else f" and {len(units) - 4} more")
         yield Finding("platform.iommu", Level.FINE, "host", "The IOMMU is on.", (f"/sys/class/iommu: {shown}",))
     else:
-        yield _iommu_off(facts)
+        yield _iommu_off(facts, up(facts, request))
 
 
-def _iommu_off(facts: Facts) -> Finding:
+def _iommu_off(facts: Facts, command: str) -> Finding:
     """Why it is off decides who can mend it."""
     evidence = ["/sys/class/iommu: empty", *_table_lines(facts)]
     table = _table(facts)
@@ -109,10 +113,10 @@ def _iommu_off(facts: Facts) -> Finding:
             f"The IOMMU is off because the kernel was told so: {token}.",
             (*evidence, f"{RUNNING}: {token}"),
             Actor.US,
-            argument_fix(facts, token, remove=True),
+            planned_argument_fix(facts, token, command, remove=True),
         )
     if facts.cpu.vendor == INTEL:
-        return _intel_off(facts, evidence)
+        return _intel_off(facts, evidence, command)
     hint = "Look into the kernel log for AMD-Vi or DMAR errors, and into the firmware's setup for AMD-Vi or VT-d."
     return Finding(
         "platform.iommu",
@@ -125,7 +129,7 @@ def _iommu_off(facts: Facts) -> Finding:
     )
 
 
-def _intel_off(facts: Facts, evidence: list[str]) -> Finding:
+def _intel_off(facts: Facts, evidence: list[str], command: str) -> Finding:
     """Intel: before kernel 6.8 the argument is needed; later the firmware's table was not usable."""
     version = facts.kernel.version
     kernel = f"uname -r: {facts.kernel.release}" if facts.kernel.release else reason(facts, "kernel.release", "kernel")
@@ -139,7 +143,7 @@ def _intel_off(facts: Facts, evidence: list[str]) -> Finding:
             "The IOMMU is off: intel_iommu=on is written down, but the running kernel was not started with it.",
             (*evidence, *(f"{source.where}: intel_iommu=on" for source in waiting), f"{RUNNING}: no intel_iommu"),
             Actor.US,
-            argument_fix(facts, "intel_iommu=on"),
+            show("Refresh the boot loader and reboot.", *refreshes(facts), "reboot"),
         )
     if version is not None and version < (6, 8) and not running:
         return Finding(
@@ -149,7 +153,7 @@ def _intel_off(facts: Facts, evidence: list[str]) -> Finding:
             f"The IOMMU is off: kernel {facts.kernel.release} needs intel_iommu=on and was started without it.",
             (*evidence, kernel),
             Actor.US,
-            argument_fix(facts, "intel_iommu=on"),
+            planned_argument_fix(facts, "intel_iommu=on", command),
         )
     known = _table(facts)
     return Finding(
@@ -198,8 +202,8 @@ def interrupt_remapping(facts: Facts, request: Request) -> Iterator[Finding]:
     Source: kernel: drivers/vfio/vfio_iommu_type1.c, vfio_iommu_type1_attach_group; drivers/iommu/irq_remapping.c;
         Proxmox VE administration guide, PCI(e) passthrough.
     """
-    if facts.iommu.on is False:
-        return
+    if not facts.iommu.on:
+        return  # off or unknown: that is another rule's answer
     remapping = facts.iommu.interrupt_remapping
     if remapping is None:
         yield unknown(
@@ -252,8 +256,8 @@ def unsafe_interrupts(facts: Facts, request: Request) -> Iterator[Finding]:
     ]
     places += [
         f"{source.where}: vfio_iommu_type1.allow_unsafe_interrupts={value}"
-        for source, value in find(facts, "vfio_iommu_type1.allow_unsafe_interrupts")
-        if value.lower() in ("1", "y", "yes", "on", "")
+        for source, value in reversed(find(facts, "vfio_iommu_type1.allow_unsafe_interrupts"))  # files before /proc
+        if value.lower() in ("1", "y", "yes", "on", "") and source.used is not False
     ]
     if facts.iommu.unsafe_interrupts:
         places.append("/sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts: Y")
@@ -267,12 +271,7 @@ def unsafe_interrupts(facts: Facts, request: Request) -> Iterator[Finding]:
             + (", although this host remaps interrupts and does not need that." if sure else "."),
             tuple(places),
             Actor.US,
-            show(
-                "Remove the option, rebuild the initramfs and reboot.",
-                "editor " + places[0].split(":")[0],
-                "update-initramfs -u -k all",
-                "reboot",
-            ),
+            edit_fix(places[0].split(":")[0], "Remove the option, rebuild what is made from that file, and reboot."),
         )
 
 
@@ -393,7 +392,7 @@ def boot_space(facts: Facts, request: Request) -> Iterator[Finding]:
         administration guide, Host Bootloader.
     """
     for space in facts.spaces:
-        if _boots(space) and space.free < ROOM_FOR_INITRAMFS:
+        if _boots(facts, space) and space.free < INITRAMFS_ROOM:
             yield Finding(
                 "platform.boot-space",
                 Level.HARMS,
@@ -404,7 +403,14 @@ def boot_space(facts: Facts, request: Request) -> Iterator[Finding]:
                 Actor.US,
                 show("Remove old kernels.", "apt autoremove --purge", "proxmox-boot-tool kernel list"),
             )
-    if not any(_boots(space) for space in facts.spaces) and facts.pve.installed is not False:
+    if facts.boot.managed and facts.gap("spaces.esp") and request.vmid is None:  # a plan says it where it matters
+        yield unknown(
+            "platform.boot-space",
+            "esp",
+            "How much room there is on the ESPs that proxmox-boot-tool keeps, nobody could say.",
+            reason(facts, "spaces.esp"),
+        )
+    if not any(_boots(facts, space) for space in facts.spaces) and facts.pve.installed is not False:
         yield unknown(
             "platform.boot-space",
             "host",
@@ -413,8 +419,10 @@ def boot_space(facts: Facts, request: Request) -> Iterator[Finding]:
         )
 
 
-def _boots(space: Space) -> bool:
-    return space.path.startswith("/boot") or "esp" in space.path.lower() or "efi" in space.path.lower()
+def _boots(facts: Facts, space: Space) -> bool:
+    """Whether kernels are written there: to /boot, and to ESPs only where proxmox-boot-tool copies them."""
+    esp = "esp" in space.path.lower() or "efi" in space.path.lower()
+    return (facts.boot.managed is not False) if esp else space.path.startswith("/boot")
 
 
 def address_width(facts: Facts, request: Request) -> Iterator[Finding]:
@@ -427,7 +435,11 @@ def address_width(facts: Facts, request: Request) -> Iterator[Finding]:
     Source: QEMU documentation, igd-assign.txt, known issues; edk2 OvmfPkg, MemDetect.c; qemu-server changelog 9.0.18.
     """
     width, bits = facts.iommu.address_width, facts.cpu.physical_bits
-    if width is not None and bits is not None and width < bits and facts.iommu.on is not False:
+    guest = None if request.vmid is None else facts.guest(request.vmid)
+    options = parse_options(guest.value("cpu") or "", "cputype") if guest else {}
+    if "phys-bits" in options or "guest-phys-bits" in options or facts.iommu.on is False:
+        return  # the guest has its own limit
+    if width is not None and bits is not None and width < bits:
         yield Finding(
             "platform.address-width",
             Level.NOTE,
@@ -435,6 +447,9 @@ def address_width(facts: Facts, request: Request) -> Iterator[Finding]:
             f"The IOMMU addresses {width} bits and the CPU {bits}: "
             "a guest with CPU type host may place BARs where DMA cannot reach them.",
             (f"/sys/class/iommu/*/intel-iommu/cap: {width} bits", f"/proc/cpuinfo: {bits} bits physical"),
-            Actor.US,
-            ask(f"If the guest fails with VFIO_MAP_DMA -22: set the guest's cpu to host,phys-bits={width}."),
+            Actor.NOBODY,
+            show(
+                "Only if a guest fails with VFIO_MAP_DMA and -22:",
+                f"qm set {'ID' if request.vmid is None else request.vmid} --cpu host,phys-bits={width}",
+            ),
         )

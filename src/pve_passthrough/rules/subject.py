@@ -7,13 +7,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 
 from ..model.blast import blast_radius
 from ..model.facts import Facts, UseKind
 from ..model.finding import Finding, Fix, Level, Safety
 from ..model.pci import Address, Device
+from ..model.value import dataclass
 from ..model.vm import Vm
 
 OUTPUTS_NOT = 0x0302
@@ -93,13 +93,47 @@ def same_card(device: Device, other: Device) -> bool:
     """
     if device.address.slot != other.address.slot or device.address == other.address:
         return False
-    if device.address.bus == 0:
+    if device.address.bus == 0 and not (device.is_display or other.is_display):
         return False
     return other.base_class in (0x03, 0x04, 0x0C) and other.subclass != 0x0C05
 
 
 def companions(facts: Facts, device: Device) -> tuple[Device, ...]:
     return tuple(other for other in facts.devices if same_card(device, other))
+
+
+def cards(devices: Iterable[Device]) -> tuple[tuple[Device, ...], ...]:
+    """The devices by card, so that one finding speaks about one card; bus 0 is a chipset but for its graphics."""
+    ordered = sorted(devices, key=lambda one: one.address)
+    displays = {device.address.slot for device in ordered if device.is_display}
+    found: dict[str, list[Device]] = {}
+    for device in ordered:
+        slot = device.address.slot
+        card = slot if device.address.bus != 0 or slot in displays else str(device.address)
+        found.setdefault(card, []).append(device)
+    return tuple(tuple(card) for card in found.values())
+
+
+def card_name(card: Sequence[Device]) -> str:
+    """`GeForce RTX 4090 (0000:01:00.0) with its function 1`: the first function speaks for its card."""
+    head, *others = card
+    if not others:
+        return str(head)
+    numbers = [f"{other.address.function:x}" for other in others]
+    return f"{head} with its function{'s' if len(numbers) > 1 else ''} {names(numbers)}"
+
+
+def up(facts: Facts, request: Request, *devices: Device) -> str:
+    """The command that makes all this program's changes at once, for these devices, else for those in question."""
+    heads = [card[0] for card in cards(devices or chosen(facts, request))] if devices or request != Request() else []
+    displays = any(device.is_display for device in facts.devices)
+    words = " ".join(str(device.address) for device in heads) or ("gpu" if displays else "DEVICE")
+    return f"pve-passthrough up {words} --vm {'ID' if request.vmid is None else request.vmid}"
+
+
+def are(count: object) -> str:
+    """`is` for one, `are` for more."""
+    return "is" if count == 1 or (isinstance(count, Sized) and len(count) == 1) else "are"
 
 
 def reason(facts: Facts, *abouts: str) -> str:

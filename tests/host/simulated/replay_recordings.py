@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from pve_passthrough.host.base import Ran
+from pve_passthrough.host.simulated.loaders import boot_tool
 from pve_passthrough.host.simulated.pve import COMMANDS
 from pve_passthrough.host.simulated.world import World
 from tests.host.simulated.recorded_node import build, set_driver
@@ -42,7 +43,6 @@ WATCHED = (
 
 NOT_COVERED: tuple[tuple[str, str], ...] = (
     (r"^env PVE_KVM_FAIL=", "QEMU's words were put in by hand"),
-    (r"^proxmox-boot-tool", "boot tools are another part of the simulation"),
     (r"^bash ", "env: prepares the node"),
     (r"^qm (snapshot|listsnapshot|rollback|delsnapshot|migrate)|/snapshot |/migrate ", "snapshots and migration"),
     (r"^qm nosuch|^pvesh get --output-format|^pvesh ls", "usage texts and listing of the API"),
@@ -69,7 +69,11 @@ NOT_ANSWERED: tuple[tuple[str, str], ...] = (
 """The same over the recorded stdout."""
 
 _LATIN = "Perl printed the announced text as Latin-1, which the recording could not keep"
+_STUB = "update-grub was a stub on the recorded node and named no kernel"
+_UNPACKAGED = "no package was installed on the recorded node: no kernel is selected, the loader's package is missed"
 KNOWN: dict[str, str] = {
+    **{f"pve9:boot-{number}": _STUB for number in (955, 958, 959, 960)},
+    **{f"pve9:boot-{number}": _UNPACKAGED for number in (953, 954, 970, 979)},
     "pve9:description-357": _LATIN,
     "pve8:description-357": _LATIN,
     "pve8:pt-499": "tasks of guests that the node had before the recording began",
@@ -136,7 +140,7 @@ def _compared(world: World, recording: str, row: dict[str, Any], command: str, u
     argv = [_filled(world, word, upids) for word in row["argv"]]
     count = len(world.state().get("sysfs_writes", []))
     before, bound = watched(world), drivers(world)
-    ran = COMMANDS[argv[0]](world, argv, b"")
+    ran = boot_tool(world, argv[1:]) if argv[0] == "proxmox-boot-tool" else COMMANDS[argv[0]](world, argv, b"")
     if match := re.search(r'"(UPID:[^"]+)"', ran.stdout):
         upids[row["id"]] = match.group(1)
     hooked = "HOOK vmid=" in row["stdout"] or "hookscript error" in row["stdout"] + row["stderr"]
@@ -291,6 +295,8 @@ def prepare(world: World, row: dict[str, Any]) -> None:
         world.put("/var/lib/vz/snippets/hook.sh", "#!/bin/sh\n", 0o644)
     elif "rm /var/lib/vz/snippets/hook.sh" in script:
         world.put("/var/lib/vz/snippets/hook.sh", None)
+    elif "rm -f /etc/kernel/proxmox-boot-*" in script:
+        prepare_boot(world, machine, row)
     elif "install -m 755" in script:
         world.put("/var/lib/vz/snippets/hook.sh", "#!/bin/sh\n", 0o755)
     world.save_machine(machine)
@@ -298,6 +304,18 @@ def prepare(world: World, row: dict[str, Any]) -> None:
     if "remove_id" in script:
         state["dynamic_ids"] = {}
         world.save_state(state)
+
+
+def prepare_boot(world: World, machine: dict[str, Any], row: dict[str, Any]) -> None:
+    """The part about the boot tool: UEFI, one kernel in /boot, no ESP; `row` shows the command line."""
+    machine["firmware"] = {"uefi": True, "secure_boot": False}
+    machine["root"] = "root=/dev/mapper/pve-root"
+    world.make_dir("/sys/firmware/efi")
+    world.put("/proc/cmdline", row["stdout"].splitlines()[0] + "\n")
+    world.put("/boot/vmlinuz-6.17.2-1-pve", "kernel\n")
+    for name in world.names("/etc/kernel"):
+        if name.startswith(("proxmox-boot-", "next-boot-pin")):
+            world.put(f"/etc/kernel/{name}", None)
 
 
 def take_over(world: World, row: dict[str, Any], missed: bool) -> None:

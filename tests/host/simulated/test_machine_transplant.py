@@ -9,7 +9,8 @@ import pytest
 
 from pve_passthrough.errors import Failure
 from pve_passthrough.host.local import Local
-from pve_passthrough.host.simulated import Simulated, create, create_from, power_on
+from pve_passthrough.host.replay import Answers, Replay
+from pve_passthrough.host.simulated import Simulated, create, create_from, power_on, transplant
 from tests.shared import needs_shared, realhosts
 
 SOME = (
@@ -95,3 +96,89 @@ def test_recorded_trees_come_up(tmp_path: Path, case: str) -> None:
         assert host.read(path) == source.read(path)
     assert host.run(["update-initramfs", "-u", "-k", "all"]).ok
     assert host.world.machine()["invented"]
+
+
+# -- hostile sources -------------------------------------------------------------------------
+
+CARD = "/sys/bus/pci/devices/0000:01:00.0"
+HOME = "/sys/devices/pci0000:00/0000:01:00.0"
+
+
+def _hostile() -> Answers:
+    evil = (
+        "../../../../escape",
+        "..",
+        ".",
+        "",
+        "a\0b",
+        "x" * 300,
+        "line\nfeed",
+        "\udcff",
+        "/abs",
+        "virtfn/../../x",
+        "ok",
+    )
+    return Answers(
+        reads={
+            f"{HOME}/vendor": b"0x10de\n",
+            f"{HOME}/class": b"0x030000\n",
+            f"{HOME}/resource": b"\xff\x00garbage",
+            "/etc/../../../outside": b"evil",
+            "/etc/modprobe.d/../../../../outside": b"evil",
+            "/etc/modules": b"vfio\n",
+            "/etc/modules/below": b"a file in a file",
+            "/etc/network/interfaces": b"x",
+            "/etc/hostname": b"../../x\n",
+            "/proc/cmdline": b'root=ZFS=a\0b BOOT_IMAGE=/vmlinuz-../../../x $(touch x) "quote\n',
+        },
+        names={
+            "/sys/bus/pci/devices": ("0000:01:00.0", "../0000:01:00.0", "x"),
+            HOME: ("vendor", "class", "resource", "physfn", *evil),
+            f"{HOME}/pci_bus": evil,
+            "/etc/modprobe.d": evil,
+            "/etc/modules": evil,
+            "/boot": ("vmlinuz-../../x", "vmlinuz-" + "9" * 300, "vmlinuz-a\0"),
+            **{f"/sys/class/{name}": evil for name in ("net", "block", "iommu", "drm")},
+            "/sys/class/net/../../../../../out/slaves": evil,
+        },
+        links={
+            CARD: "../../../devices/pci0000:00/0000:01:00.0",
+            f"{HOME}/driver": "../../bus/pci/drivers/..",
+            f"{HOME}/driver/module": "/",
+            f"{HOME}/iommu_group": "../../\u00b2",
+            f"{HOME}/physfn": "../" * 60 + "etc/passwd",
+            "/etc/network": "/",
+            "/etc/network/up": "../" * 40 + "etc",
+            "/etc/modprobe.d/ok": "",
+            "/sys/class/net/ok": "/etc/../../../../../../tmp",
+            "/sys/class/block/ok": "../../devices/" + "y/" * 3000,
+            "/dev/mapper/nul": "a\0b",
+        },
+    )
+
+
+def test_no_answer_leads_out_of_a_new_machine(tmp_path: Path) -> None:
+    new = tmp_path / "deep" / "new"
+    host = create_from(str(new), Replay(_hostile(), "capture:evil"))
+    assert [path.name for path in tmp_path.iterdir()] == ["deep"] and os.listdir(tmp_path / "deep") == ["new"]
+    for folder, folders, files in os.walk(new):
+        for name in folders + files:
+            path = Path(folder, name)
+            if path.is_symlink() and not os.readlink(path).startswith("/usr/lib/systemd"):
+                assert os.path.normpath(os.path.join(os.path.realpath(folder), os.readlink(path))).startswith(str(new))
+            assert "outside" not in name
+    assert host.world.addresses() == ("0000:01:00.0",)
+
+
+def test_the_size_of_a_new_machine_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = _hostile()
+    answers.names["/etc/modprobe.d"] = tuple(f"{number}.conf" for number in range(50))
+    for number in range(50):
+        answers.reads[f"/etc/modprobe.d/{number}.conf"] = b"#" * 1000
+    monkeypatch.setattr(transplant, "MOST_BYTES", 20_000)
+    host = create_from(str(tmp_path / "new"), Replay(answers, "capture:large"))
+    assert sum(host.world.text(f"/etc/modprobe.d/{number}.conf") is not None for number in range(50)) <= 20
+    monkeypatch.setattr(transplant, "MOST_FUNCTIONS", 0)
+    with pytest.raises(Failure) as caught:
+        create_from(str(tmp_path / "other"), Replay(answers, "capture:large"))
+    assert caught.value.problem.ref == "sim.too-large" and not (tmp_path / "other").exists()

@@ -3,6 +3,7 @@
 1. A verb's module is loaded when the verb is used: `check` is a glance, so nothing else may cost time.
 2. Data goes to standard output, progress and questions to standard error.
 3. Every failure leaves as four parts (reference, what happened, context, hint) and with its exit code.
+4. What others wrote (a device's name, a file's, a program's words) is printed only through `printable`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import click
 from ... import __version__
 from ...errors import Exit, Failure
 from ...host.base import HostError
+from ..printable import printable
 
 VERBS: tuple[tuple[str, str, str], ...] = (
     ("check", "looking", "Readiness of this host, of devices, or of a guest."),
@@ -85,9 +87,8 @@ def run(argv: list[str] | None = None) -> int:
     except BrokenPipeError:
         return int(Exit.FINE)
     except HostError as error:
-        failure = Failure("host.no-answer", f"The host did not answer: {error}.", hint="pve-passthrough status")
-        _show_failure(failure)
-        return int(failure.code)
+        _show_failure(Failure("host.no-answer", f"The host did not answer: {error}.", hint="pve-passthrough status"))
+        return int(Exit.COULD_NOT)
     except OSError as error:
         _show_failure(Failure("output.failed", f"The answer could not be written: {error.strerror or error}."))
         return int(Exit.COULD_NOT)
@@ -96,10 +97,10 @@ def run(argv: list[str] | None = None) -> int:
 
 def _show_failure(failure: Failure) -> None:
     problem = failure.problem
-    click.secho(f"{problem.ref}: ", err=True, nl=False, fg="red", bold=True)
-    click.echo(problem.message, err=True)
-    for line in problem.context:
-        click.echo(f"    {line}", err=True)
+    click.secho(f"{printable(problem.ref)}: ", err=True, nl=False, fg="red", bold=True)
+    click.echo(printable(problem.message), err=True)
+    for row in "\n".join(problem.context).split("\n") if problem.context else ():
+        click.echo(f"    {printable(row)}", err=True)
     if problem.hint:
         click.secho("  → ", err=True, nl=False, fg="cyan")
-        click.echo(problem.hint, err=True)
+        click.echo(printable(problem.hint), err=True)

@@ -10,6 +10,7 @@ import click
 
 from ...errors import Exit, Failure
 from ...model.run import Phase, Run
+from ..printable import printable
 from .options import emit, host_of, output_format
 
 if TYPE_CHECKING:
@@ -225,9 +226,9 @@ def _plan_or_ask(host: Host, words: tuple[str, ...], vmid: int, accept: tuple[st
             names = app.hazard_names(failure)
             if yes or not names or not _someone_is_there():
                 raise
-            click.secho(failure.problem.message, err=True, bold=True)
+            click.secho(printable(failure.problem.message), err=True, bold=True)
             for line in failure.problem.context:
-                click.echo(f"    {line}", err=True)
+                click.echo(f"    {printable(line)}", err=True)
             answer = click.prompt(
                 f"Type {names[0]!r} to accept this hazard, anything else to stop", err=True, default=""
             )

@@ -39,7 +39,7 @@ def emit(form: str, data: Callable[[], Any], text: Callable[[], None]) -> None:
     elif form == "yaml":
         import yaml
 
-        click.echo(yaml.safe_dump(data(), sort_keys=False, allow_unicode=True), nl=False)
+        click.echo(yaml.safe_dump(data(), sort_keys=False), nl=False)
     else:
         indent = 2 if form == "json-pretty" else None
         click.echo(json.dumps(data(), indent=indent, ensure_ascii=True))

@@ -1,12 +1,16 @@
-"""Results for people, in a terminal of any width, with or without colour."""
+"""Results for people, in a terminal of any width, with or without colour.
+
+Nothing here trusts a word: what is to be one line passes `_one`, and whatever else is printed passes `Terminal`.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.padding import Padding
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
@@ -19,6 +23,7 @@ from ...model.finding import Finding, Level, Verdict
 from ...model.pci import NO_GROUP, Address, Device
 from ...model.plan import Plan
 from ...model.run import Kind, Run
+from ..printable import printable
 from . import data
 
 _LEVELS = {
@@ -52,8 +57,23 @@ _PHASES = {
 }
 
 
+class Terminal(Console):
+    """A console that shows what is not printable as its escape."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            text = segment.text
+            clean = segment.control or text.isprintable() or text == "\n"
+            yield segment if clean else Segment(printable(text, keep="\n"), segment.style)
+
+
 def console(*, err: bool = False) -> Console:
-    return Console(highlight=False, stderr=err, soft_wrap=False)
+    return Terminal(highlight=False, markup=False, emoji=False, stderr=err, soft_wrap=False)
+
+
+def _one(text: str, style: str = "") -> Text:
+    """One line: a line feed in it is shown, not obeyed, so that no text can pretend to be the next line."""
+    return Text(printable(text, keep="\t"), style=style)
 
 
 # -- check ---------------------------------------------------------------------------------------
@@ -61,10 +81,10 @@ def console(*, err: bool = False) -> Console:
 
 def checked(out: Console, result: Checked, next_step: str, *, all_findings: bool = False) -> None:
     """Verdict first, then what is wrong, then what to do next."""
-    out.print(Text(machine_line(result.facts), style="dim"))
+    out.print(_one(machine_line(result.facts), style="dim"))
     word, style = _VERDICTS[result.verdict]
     about = ", ".join(str(result.facts.device(address) or address) for address in result.addresses)
-    out.print(Text.assemble((f"{word}", style), f"  {about}" if about else ""))
+    out.print(Text.assemble((f"{word}", style), f"  {printable(about)}" if about else ""))
     shown = [one for one in result.findings if all_findings or one.level not in (Level.FINE,)]
     for one in shown:
         finding(out, one)
@@ -75,7 +95,7 @@ def checked(out: Console, result: Checked, next_step: str, *, all_findings: bool
         count = len(result.facts.gaps)
         out.print(Text(f"? {count} question(s) had no answer; --output-format json lists them as gaps", style="dim"))
     if next_step:
-        out.print(Text.assemble(("\n→ next: ", "bold cyan"), next_step))
+        out.print(Text.assemble(("\n→ next: ", "bold cyan"), printable(next_step)))
 
 
 def machine_line(facts: Facts) -> str:
@@ -90,7 +110,7 @@ def machine_line(facts: Facts) -> str:
 
 def finding(out: Console, one: Finding) -> None:
     mark, style = _LEVELS[one.level]
-    body = Text(one.message, style="bold" if one.level in (Level.BLOCKS, Level.HARMS) else "")
+    body = _one(one.message, style="bold" if one.level in (Level.BLOCKS, Level.HARMS) else "")
     body.append(f"  {one.rule}", style="not bold dim")
     lead = Table.grid(padding=0)
     lead.add_column(width=2, no_wrap=True)
@@ -99,11 +119,11 @@ def finding(out: Console, one: Finding) -> None:
     out.print()
     out.print(lead)
     for line in one.evidence:
-        _line(out, Text(line, style="dim"), 4)
+        _line(out, _one(line, style="dim"), 4)
     if one.fix is not None:
-        _line(out, Text.assemble(("fix: ", "cyan"), one.fix.text), 4)
+        _line(out, Text.assemble(("fix: ", "cyan"), printable(one.fix.text)), 4)
         for command in one.fix.commands:
-            _line(out, Text(f"$ {command}"), 6)
+            _line(out, _one(f"$ {command}"), 6)
     if one.hazard and one.hazard != "never":
         _line(out, Text.assemble(("accepted by: ", "cyan"), f"--accept {one.hazard}"), 4)
 
@@ -123,9 +143,11 @@ def devices(out: Console, facts: Facts, chosen: Iterable[Device]) -> None:
         table.add_column(title, no_wrap=True)
     table.add_column("device", ratio=1)
     for one in chosen:
-        name = Text(one.name or one.id, style="bold" if one.is_display else "")
+        name = _one(one.name or one.id, style="bold" if one.is_display else "")
         needs = _needs(facts, one, takes.get(one.address, ()))
-        table.add_row(str(one.address), _group(one), "?" if one.driver is None else one.driver or "–", name + needs)
+        table.add_row(
+            str(one.address), _group(one), "?" if one.driver is None else printable(one.driver) or "–", name + needs
+        )
     out.print(table)
 
 
@@ -137,7 +159,7 @@ def _needs(facts: Facts, one: Device, takes: Iterable[Address]) -> Text:
     """Who needs the function, and which other cards a guest start with it would take: a line each, or nothing."""
     text = Text(style="not bold")
     for use in facts.uses_of(one.address):
-        text.append(f"\n← {use.kind.value}: {use.detail}", style="red" if use.vital else "yellow")
+        text.append(f"\n← {use.kind.value}: {printable(use.detail)}", style="red" if use.vital else "yellow")
     for vmid in data.claims(facts, one.address):
         text.append(f"\n← guest {vmid}", style="cyan")
     others = [address for address in takes if address.slot != one.address.slot]
@@ -155,11 +177,11 @@ def groups(out: Console, facts: Facts) -> None:
         out.print(Text(title, style="bold"))
         for one in members[number]:
             label = " (bridge)" if one.bridge else ""
-            _line(out, Text(f"{one.address}  {one.id}  {one.name or one.id}{label}  [{one.driver or '–'}]"), 2)
+            _line(out, _one(f"{one.address}  {one.id}  {one.name or one.id}{label}  [{one.driver or '–'}]"), 2)
 
 
 def tree(out: Console, facts: Facts) -> None:
-    root = Tree(Text(machine_line(facts), style="bold"))
+    root = Tree(_one(machine_line(facts), style="bold"))
     nodes: dict[Address, Tree] = {}
     present = {one.address for one in facts.devices}
 
@@ -167,7 +189,7 @@ def tree(out: Console, facts: Facts) -> None:
         if one.address not in nodes:
             parent = facts.device(one.parent) if one.parent in present and one.parent != one.address else None
             above = place(parent) if parent is not None else root
-            nodes[one.address] = above.add(Text(f"{one.address}  {one.name or one.id}  [{one.driver or '–'}]"))
+            nodes[one.address] = above.add(_one(f"{one.address}  {one.name or one.id}  [{one.driver or '–'}]"))
         return nodes[one.address]
 
     for one in facts.devices:
@@ -181,7 +203,13 @@ def usb(out: Console, facts: Facts) -> None:
         table.add_column(title)
     for one in facts.usb:
         kind = " ".join(word for word, is_so in (("keyboard", one.keyboard), ("storage", one.storage)) if is_so)
-        table.add_row(one.port, one.id, one.name or "–", "?" if one.controller is None else str(one.controller), kind)
+        table.add_row(
+            printable(one.port),
+            one.id,
+            printable(one.name) or "–",
+            "?" if one.controller is None else str(one.controller),
+            kind,
+        )
     out.print(table)
 
 
@@ -192,22 +220,22 @@ def plan(out: Console, made: Plan) -> None:
     """The diffs, what is rebuilt, and what it costs."""
     from ...planning import unified
 
-    out.print(Text.assemble(("PLAN  ", "bold"), made.goal))
+    out.print(Text.assemble(("PLAN  ", "bold"), printable(made.goal)))
     if not made.changes:
         out.print(Text("Nothing has to be changed.", style="green"))
         return
     for change in made.changes:
         out.print()
-        out.print(Text(f"# {change.why}", style="cyan"))
-        for line in unified(change).splitlines():
-            out.print(Text(line, style=_diff_style(line)))
+        out.print(_one(f"# {change.why}", style="cyan"))
+        for line in unified(change).removesuffix("\n").split("\n"):
+            out.print(_one(line, style=_diff_style(line)))
     out.print()
     for name in made.refreshes:
-        out.print(Text.assemble(("rebuild  ", "bold"), name))
+        out.print(Text.assemble(("rebuild  ", "bold"), printable(name)))
     out.print(Text.assemble(("reboot   ", "bold"), "one" if made.reboot else "none"))
     out.print(Text(f"While the run is unfinished, {boot_unit.NAME} stands by at boot.", style="dim"))
     for one in made.irreversible:
-        out.print(Text.assemble(("not undone  ", "bold red"), one))
+        out.print(Text.assemble(("not undone  ", "bold red"), printable(one)))
     for risk in made.risks:
         finding(out, risk)
 
@@ -219,7 +247,7 @@ def _diff_style(line: str) -> str:
 
 
 def planned(out: Console, result: Planned) -> None:
-    out.print(Text(machine_line(result.checked.facts), style="dim"))
+    out.print(_one(machine_line(result.checked.facts), style="dim"))
     plan(out, result.plan)
 
 
@@ -227,18 +255,18 @@ def way_home(out: Console, made: Plan) -> None:
     if made.way_home:
         out.print(Text("\nIf the machine does not come up, the way home (write it down):", style="bold yellow"))
         for line in made.way_home:
-            _line(out, Text(line), 2)
+            _line(out, _one(line), 2)
 
 
 def run(out: Console, one: Run) -> None:
     phase = one.phase.name
     style = {"KEPT": "bold green", "UNDONE": "bold green", "STUCK": "bold red"}.get(phase, "bold yellow")
-    out.print(Text.assemble((f"{phase:<12}", style), f" {one.plan.id}  {one.plan.goal}"))
+    out.print(Text.assemble((f"{phase:<12}", style), f" {printable(one.plan.id)}  {printable(one.plan.goal)}"))
     _line(out, Text(_PHASES.get(phase, ""), style="dim"), 13)
     for event in one.events:
         if event.kind in (Kind.RETREATED, Kind.STUCK) and phase not in ("KEPT", "REBOOT"):
             for line in event.detail.splitlines():
-                _line(out, Text(line, style="red"), 13)
+                _line(out, _one(line, style="red"), 13)
 
 
 def history(out: Console, listing: Listing) -> None:
@@ -247,14 +275,14 @@ def history(out: Console, listing: Listing) -> None:
     for one in listing.runs:
         run(out, one)
     for problem in listing.problems:
-        out.print(Text.assemble(("? ", "bold magenta"), problem.message))
+        out.print(Text.assemble(("? ", "bold magenta"), printable(problem.message)))
 
 
 def proof(out: Console, result: Proof) -> None:
     for rung in result.rungs:
         mark, style = _OUTCOMES[rung.outcome]
-        out.print(Text.assemble((f"{mark} L{rung.level} {rung.name:<7}", style), rung.message))
+        out.print(Text.assemble((f"{mark} L{rung.level} {rung.name:<7}", style), printable(rung.message)))
         for line in rung.evidence:
-            _line(out, Text(line, style="dim"), 13)
+            _line(out, _one(line, style="dim"), 13)
         if rung.hint:
-            _line(out, Text.assemble(("→ ", "cyan"), rung.hint), 13)
+            _line(out, Text.assemble(("→ ", "cyan"), printable(rung.hint)), 13)

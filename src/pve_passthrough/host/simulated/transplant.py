@@ -1,7 +1,8 @@
 """A simulated machine made from a host that answers: a recording, a bare sysfs tree, or the machine itself.
 
 1. The source is only asked, never changed; links are asked for as links and rewritten so that none leads out.
-2. What is copied is bounded: each file at most a mebibyte (package and name lists more), together 40,000 files.
+2. What is copied is bounded: each file at most a mebibyte (package and name lists more), together 40,000 files, links
+   and directories and 256 MiB. A name that is not one plain component of a path is passed over.
 3. What the source could not tell is taken from an ordinary Proxmox host, and each such part is named in
    `machine.json` under `invented`.
 """
@@ -21,6 +22,8 @@ from .spec import Root
 from .world import DEVICES, World
 
 MOST_FILES = 40_000
+MOST_BYTES = 256 << 20
+MOST_FUNCTIONS = 4096
 LONGEST = 1 << 20
 LONG_FILES = frozenset({"/var/lib/dpkg/status", "/usr/share/misc/pci.ids"})
 
@@ -69,6 +72,7 @@ USUAL_DRIVERS: tuple[tuple[int, str, str, str | None], ...] = (
 
 MODULE_OF = {"xhci_hcd": "xhci_pci", "ehci-pci": "ehci_pci", "i801_smbus": "i2c_i801", "piix4_smbus": "i2c_piix4"}
 BUILT_IN = frozenset({"pcieport", "shpchp", "ata_piix"})
+_LONGEST_PATH = 2048
 _NAME = re.compile(r"[A-Za-z0-9][\w.:!-]{0,63}")
 _PCI = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]")
 
@@ -84,7 +88,21 @@ def create_from(directory: str, source: Host) -> World:
             str(error),
             hint="take a capture of the machine as root, or name a built-in machine",
         ) from error
+    if len(addresses) > MOST_FUNCTIONS:
+        raise Failure("sim.too-large", f"{source.name} tells of {len(addresses)} PCI functions; nothing was written")
     world = build.empty_world(directory)
+    try:
+        return _filled(world, source, addresses)
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        raise Failure(
+            "sim.odd-source",
+            f"{source.name} holds what no machine has; {directory} is incomplete and of no use",
+            f"{type(error).__name__}: {error}",
+            hint=f"remove {directory}; a fresh capture of the machine may help",
+        ) from error
+
+
+def _filled(world: World, source: Host, addresses: list[str]) -> World:
     copy = _Copy(source, world)
     for address in addresses:
         copy.function(address)
@@ -108,6 +126,7 @@ class _Copy:
         self.source = source
         self.world = world
         self.files = 0
+        self.bytes = 0
         self.homes: dict[str, str] = {}
         self.asked: dict[str, str] = {}
         self.links: dict[str, dict[str, str]] = {}
@@ -116,10 +135,10 @@ class _Copy:
         """One PCI function: its attributes at its place below /sys/devices."""
         where = self.link(f"{DEVICES}/{address}")
         home = _absolute(f"{DEVICES}/{address}", where) if where else ""
-        if not home.startswith("/sys/devices/") or not home.endswith(f"/{address}"):
+        if not home.startswith("/sys/devices/") or not home.endswith(f"/{address}") or len(home) > _LONGEST_PATH:
             home = f"/sys/devices/pci{address.rpartition(':')[0]}/{address}"
         self.homes[address] = home
-        self.world.make_dir(home)
+        self.make_dir(home)
         # A recording knows a function under the path that the probe used, which is the one behind the link.
         asked = self.asked[address] = home if self.names(home) else f"{DEVICES}/{address}"
         for name in ATTRIBUTES:
@@ -132,19 +151,17 @@ class _Copy:
         if "reset" in listing:
             self.put(f"{home}/reset", "")
         for bus in self.names(f"{asked}/pci_bus"):
-            self.world.make_dir(f"{home}/pci_bus/{posixpath.basename(bus)}")
+            self.make_dir(f"{home}/pci_bus/{bus}")
         for name in listing:
-            if name == "physfn" or name.startswith("virtfn"):
+            if name == "physfn" or re.fullmatch(r"virtfn[0-9]{1,5}", name):
                 self.tree(f"{asked}/{name}", as_path=f"{home}/{name}")
         self.put(f"{home}/driver_override", "(null)\n")
-        self.world.put_link(f"{DEVICES}/{address}", f"../../../{home.removeprefix('/sys/')}")
+        self.put_link(f"{DEVICES}/{address}", f"../../../{home.removeprefix('/sys/')}")
 
     def entries(self, directory: str) -> None:
         """Links of a class or bus directory, and a little of what lies behind each."""
-        self.world.make_dir(directory)
+        self.make_dir(directory)
         for name in self.names(directory):
-            if "/" in name:
-                continue
             path = f"{directory}/{name}"
             text = self.link(path)
             if text is None:
@@ -153,7 +170,7 @@ class _Copy:
             home = _absolute(path, text)
             if not home.startswith("/sys/devices/"):
                 continue
-            self.world.put_link(path, _relative(path, text))
+            self.put_link(path, _relative(path, text))
             self.tree(home, depth=2)
             found = _PCI.findall(home)
             if found and found[-1] in self.homes:
@@ -167,7 +184,7 @@ class _Copy:
         link = self.link(path)
         if link is not None:
             if not self.world.exists(to):
-                self.world.put_link(to, _relative(to, link))
+                self.put_link(to, _relative(to, link))
             return
         names = self.names(path, none_is_file=True)
         if names is None:
@@ -175,38 +192,61 @@ class _Copy:
             if text is not None:
                 self.put(to, text)
             return
-        self.world.make_dir(to)
+        self.make_dir(to)
         for name in names if depth > 0 else ():
-            if name not in (".", "..") and "/" not in name and not _PCI.fullmatch(name):
+            if not _PCI.fullmatch(name):
                 self.tree(f"{path}/{name}", depth - 1, f"{to}/{name}")
 
     def recorded(self, answers: Answers) -> None:
         """Files and links below RECORDED that a recording holds, whether or not their directories were listed,
         and the names in LISTED directories, whose entries nobody opens (ports of a bridge, disks below a volume)."""
         for path, names in answers.names.items():
-            if path.endswith(LISTED) and path.startswith("/sys/class/") and isinstance(names, tuple):
-                self.world.make_dir(path)
+            if (
+                path.endswith(LISTED)
+                and path.startswith("/sys/class/")
+                and _ordinary(path)
+                and isinstance(names, tuple)
+            ):
+                self.make_dir(path)
                 for name in names:
                     if _NAME.fullmatch(name) and not self.world.exists(f"{path}/{name}"):
                         self.put(f"{path}/{name}", "")
         for path, data in answers.reads.items():
-            if path.startswith(RECORDED) and isinstance(data, bytes) and not self.world.exists(path):
+            if _ordinary(path) and isinstance(data, bytes) and not self.world.exists(path):
                 self.tree(path)
         for path, text in answers.links.items():
-            if path.startswith(RECORDED) and isinstance(text, str) and not self.world.exists(path):
+            if _ordinary(path) and isinstance(text, str) and not self.world.exists(path):
                 self.tree(path)
 
     def kernels(self) -> None:
         """Names in /boot; the files themselves stay where they are."""
         for name in self.names("/boot"):
-            if name.startswith("vmlinuz-") and "/" not in name:
+            if name.startswith("vmlinuz-"):
                 self.put(f"/boot/{name}", f"kernel {name}\n")
 
+    # What the source contradicts itself about (a file with files in it) is left out.
+
     def put(self, path: str, text: str) -> None:
-        if self.files <= MOST_FILES:
-            self.files += 1
-            with contextlib.suppress(OSError):
+        if self._room(len(text)):
+            with contextlib.suppress(OSError, ValueError):
                 self.world.put(path, text)
+
+    def make_dir(self, path: str) -> None:
+        if self._room():
+            with contextlib.suppress(OSError, ValueError):
+                self.world.make_dir(path)
+
+    def put_link(self, path: str, text: str) -> None:
+        """Only where the directory is what its path says: behind another link a relative text would lead elsewhere."""
+        directory = posixpath.dirname(path)
+        if self._room() and self.world.tree.real(directory) == f"{self.world.directory}{directory}":
+            with contextlib.suppress(OSError, ValueError):
+                self.world.put_link(path, text)
+
+    def _room(self, size: int = 0) -> bool:
+        self.files += 1
+        self.bytes += size
+        return self.files <= MOST_FILES and self.bytes <= MOST_BYTES
 
     def text(self, path: str) -> str | None:
         try:
@@ -225,9 +265,19 @@ class _Copy:
 
     def names(self, path: str, none_is_file: bool = False) -> Any:
         try:
-            return self.source.names(path)
+            return tuple(name for name in self.source.names(path) if _plain(name))
         except HostError:
             return None if none_is_file else ()
+
+
+def _plain(name: str) -> bool:
+    """Whether `name` is one component of a path, and nothing more."""
+    return 0 < len(name) < 256 and name not in (".", "..") and "/" not in name and "\0" not in name
+
+
+def _ordinary(path: str) -> bool:
+    """Whether a recorded path is one that is copied, and goes straight there."""
+    return path.startswith(RECORDED) and len(path) < _LONGEST_PATH and all(map(_plain, path[1:].split("/")))
 
 
 def _absolute(path: str, text: str) -> str:
@@ -293,7 +343,7 @@ class _Gaps:
         """The driver that holds it, unless that is a stand-in; else the usual one for its class, marked as invented."""
         link = self.copy.link(f"{self.copy.asked[address]}/driver")
         driver = posixpath.basename(link) if link else ""
-        if driver and driver not in ("vfio-pci", "pci-stub"):
+        if _NAME.fullmatch(driver) and driver not in ("vfio-pci", "pci-stub"):
             return {"driver": driver, "module": self._module(address, driver), "others": []}
         vendor = self._hex(address, "vendor")
         code = self._class(address)
@@ -305,7 +355,7 @@ class _Gaps:
 
     def _module(self, address: str, driver: str) -> str | None:
         link = self.copy.link(f"{self.copy.asked[address]}/driver/module")
-        if link:
+        if link and _NAME.fullmatch(posixpath.basename(link)):
             return posixpath.basename(link)
         if driver in BUILT_IN:
             return None
@@ -331,7 +381,7 @@ class _Gaps:
         for address in addresses:
             link = self.copy.link(f"{self.copy.asked[address]}/iommu_group")
             name = posixpath.basename(link) if link else ""
-            if name.isdigit():
+            if re.fullmatch(r"[0-9]{1,6}", name):
                 found[address] = int(name)
         if not found:
             self.invented.append("IOMMU groups: one for each slot")

@@ -25,7 +25,7 @@ def pid_path(vmid: int) -> str:
 def pid_of(node: Node, vmid: int) -> int:
     """0 when the guest does not run."""
     text = (node.world.text(pid_path(vmid)) or "").strip()
-    return int(text) if text.isdigit() else 0
+    return int(text) if text.isdecimal() and len(text) < 16 else 0
 
 
 def running_with(node: Node, vmid: int) -> dict[str, Any]:
