@@ -246,9 +246,12 @@ def test_a_guest_that_is_not_there(machine: Callable[[str], Machine], capsys: py
         (lambda host: host.inside("qm", "set", "100", "--lock", "backup"), "lock"),
         (lambda host: host.inside("qm", "start", "100"), "run"),
         (lambda host: _flag(host, "pve_readonly", True), "/etc/pve"),
+        (lambda host: _flag(host, "quorate", False), "Permission denied"),
+        (lambda host: _lose_quorum(host), "no quorum"),
+        (lambda host: _flag(host, "failing", ["update-initramfs"]), "update-initramfs"),
         (lambda host: _flag(host, "rooms", {"/boot": [500 << 20, 1 << 20]}), ""),
     ],
-    ids=["locked", "running", "read-only", "full-boot"],
+    ids=["locked", "running", "read-only", "quorum-goes", "no-quorum", "failing-refresh", "full-boot"],
 )
 def test_states_that_forbid_a_run_leave_everything_as_it_was(
     change: Callable[[Machine], object],
@@ -263,8 +266,15 @@ def test_states_that_forbid_a_run_leave_everything_as_it_was(
     code = host.says("up", "gpu", "--vm", "100", "--yes", "--no-reboot")
     told = capsys.readouterr().err
     assert code in (Exit.COULD_NOT, Exit.BLOCKED, Exit.REFUSED, Exit.UNDONE), told
-    assert needle in told
+    assert needle in " ".join(told.split())
     assert host.on_disk() == before
+
+
+def _lose_quorum(host: Machine) -> None:
+    """A cluster of three that lost two: the cluster file system says so and takes no writes."""
+    _flag(host, "quorate", False)
+    members = {"nodename": "pve", "version": 4, "cluster": {"name": "lab", "version": 3, "nodes": 3, "quorate": 0}}
+    host.host.world.put("/etc/pve/.members", json.dumps(members))
 
 
 def _flag(host: Machine, name: str, value: object) -> None:

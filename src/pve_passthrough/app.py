@@ -200,9 +200,11 @@ def plan_from(
     accept: Iterable[str] = (),
 ) -> Planned:
     """The same from facts alone, for the machine with this name. Raises Failure when something forbids it."""
-    from .planning import give, make_plan, mappings_named
+    from .planning import changeable_guest, give, make_plan, mappings_named
 
     accepted = frozenset(accept)
+    resolve(facts, words)
+    changeable_guest(facts, vmid)
     checked = judge(facts, words, vmid)
     _refuse_hazards(checked.findings, accepted)
     through = mappings_named(facts, words)
@@ -234,12 +236,6 @@ def _remaining(checked: Checked, made: Plan) -> tuple[Finding, ...]:
     )
 
 
-def hazard_names(failure: Failure) -> tuple[str, ...]:
-    """Names that `--accept` takes to get past this failure; none when nothing does."""
-    words = failure.problem.hint.split()
-    return tuple(words[at + 1] for at, word in enumerate(words[:-1]) if word == "--accept")
-
-
 def hazards(findings: Iterable[Finding], accepted: frozenset[str]) -> tuple[Finding, ...]:
     """Hazards that nobody has accepted, those that nothing accepts first."""
     open_ones = [
@@ -250,6 +246,12 @@ def hazards(findings: Iterable[Finding], accepted: frozenset[str]) -> tuple[Find
     return tuple(sorted(open_ones, key=lambda finding: finding.hazard != NEVER))
 
 
+class HazardRefused(Failure):
+    """A hazard stands in the way. `names`: what `--accept` takes to get past it; empty when nothing does."""
+
+    names: tuple[str, ...] = ()
+
+
 def _refuse_hazards(findings: Iterable[Finding], accepted: frozenset[str]) -> None:
     findings = tuple(findings)
     refused = hazards(findings, accepted)
@@ -257,16 +259,18 @@ def _refuse_hazards(findings: Iterable[Finding], accepted: frozenset[str]) -> No
         worst = refused[0]
         names = sorted({finding.hazard for finding in refused} - {NEVER})
         never = worst.hazard == NEVER
-        raise Failure(
+        refusal = HazardRefused(
             f"refused.{worst.rule}",
             f"Nothing was changed. {worst.message}",
-            *(line for finding in refused for line in ((finding.message,) if finding is not worst else ())),
+            *(finding.message for finding in refused if finding is not worst),
             *worst.evidence,
             hint=(worst.fix.text if worst.fix else "No option overrides this.")
             if never
             else f"If that is what you want, name it: {' '.join(f'--accept {name}' for name in names)}",
             code=Exit.REFUSED,
         )
+        refusal.names = () if never else tuple(names)
+        raise refusal
     blocking = [f for f in findings if f.level is Level.BLOCKS and f.actor is not Actor.US and not f.hazard]
     if blocking:
         worst = blocking[0]

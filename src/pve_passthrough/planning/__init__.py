@@ -10,7 +10,7 @@ from __future__ import annotations
 from .choose import mappings_named, resolve
 from .compile import make_plan
 from .diff import unified
-from .goals import give
+from .goals import PROFILES, changeable_guest, give
 from .outcome import outcome
 
-__all__ = ["give", "make_plan", "mappings_named", "outcome", "resolve", "unified"]
+__all__ = ["PROFILES", "changeable_guest", "give", "make_plan", "mappings_named", "outcome", "resolve", "unified"]

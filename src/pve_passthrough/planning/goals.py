@@ -248,15 +248,15 @@ def _why_not_by_id(facts: Facts, devices: Sequence[Device], card: Sequence[Devic
 
 def changeable_guest(facts: Facts, vmid: int) -> Vm:
     """The guest, if its configuration may be changed from this node at all. Raises Failure."""
-    if facts.pve.writable is False:
-        raise Failure(
-            "pve.readonly", "Nothing was planned: /etc/pve accepts no changes now.",
-            hint="`pvecm status` shows whether the cluster has quorum; `systemctl status pve-cluster`.",
-        )  # fmt: skip
     if facts.pve.quorate is False:
         raise Failure(
             "pve.no-quorum", "Nothing was planned: this node's cluster has no quorum, so no configuration can change.",
             hint="Bring the other nodes back; `pvecm status` shows the votes.",
+        )  # fmt: skip
+    if facts.pve.writable is False:
+        raise Failure(
+            "pve.readonly", "Nothing was planned: /etc/pve accepts no changes now.",
+            hint="`pvecm status` shows whether the cluster has quorum; `systemctl status pve-cluster`.",
         )  # fmt: skip
     if facts.guests is None:
         raise unknown(facts, "guests", "which guests there are")

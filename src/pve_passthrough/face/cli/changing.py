@@ -34,18 +34,28 @@ _vm = click.option(
 )
 _words = click.argument("words", nargs=-1, required=True, metavar="DEVICE...")
 _accept = click.option("--accept", multiple=True, metavar="HAZARD", help="Take a hazard that was named; repeatable.")
+_profile = click.option(
+    "--profile", metavar="PROFILE", help="compute (the default) or gaming: the card is also the guest's screen."
+)
 _yes = click.option("--yes", is_flag=True, help="Answer the ordinary question with yes. Never answers a hazard.")
 
 
 @click.command()
 @_words
 @_vm
+@_profile
 @_accept
 @click.option("--save", type=click.Path(dir_okay=False), help="Keep the plan in a file for `apply --saved FILE`.")
 @output_format
 @click.pass_context
 def plan(
-    ctx: click.Context, words: tuple[str, ...], vmid: int, accept: tuple[str, ...], save: str | None, form: str
+    ctx: click.Context,
+    words: tuple[str, ...],
+    vmid: int,
+    profile: str | None,
+    accept: tuple[str, ...],
+    save: str | None,
+    form: str,
 ) -> int:
     """What would be changed to give DEVICE to the guest: wishes, diffs, rebuilds, reboots, risks. Changes nothing.
 
@@ -54,7 +64,7 @@ def plan(
     from ... import app
     from ..render import data
 
-    made = app.plan(host_of(ctx), words, vmid, accept=accept)
+    made = app.plan(host_of(ctx), words, vmid, profile=profile, accept=accept)
 
     def text() -> None:
         from ..render import text as people
@@ -73,6 +83,7 @@ def plan(
 @click.argument("words", nargs=-1, metavar="[DEVICE]...")
 @click.option("--vm", "vmid", type=click.IntRange(100, 999_999_999), help="The guest that gets them.")
 @click.option("--saved", type=click.Path(exists=True, dir_okay=False), help="Run exactly this saved plan.")
+@_profile
 @_accept
 @_yes
 @output_format
@@ -82,6 +93,7 @@ def apply(
     words: tuple[str, ...],
     vmid: int | None,
     saved: str | None,
+    profile: str | None,
     accept: tuple[str, ...],
     yes: bool,
     form: str,
@@ -97,7 +109,7 @@ def apply(
     if saved is not None:
         made = app.load_plan(saved)
     elif words and vmid is not None:
-        made = app.plan(host, words, vmid, accept=accept).plan
+        made = app.plan(host, words, vmid, profile=profile, accept=accept).plan
     else:
         raise click.UsageError("Name DEVICE... and --vm ID, or --saved FILE.")
     if not made.changes:
@@ -113,6 +125,7 @@ def apply(
 @click.command()
 @_words
 @_vm
+@_profile
 @_accept
 @_yes
 @click.option("--reboot/--no-reboot", default=None, help="Restart the machine when the plan needs it (else: ask).")
@@ -122,6 +135,7 @@ def up(
     ctx: click.Context,
     words: tuple[str, ...],
     vmid: int,
+    profile: str | None,
     accept: tuple[str, ...],
     yes: bool,
     reboot: bool | None,
@@ -136,7 +150,7 @@ def up(
     host = host_of(ctx)
     app.may_change(host)
     _finish_earlier(host)
-    made = _plan_or_ask(host, words, vmid, accept, yes)
+    made = _plan_or_ask(host, words, vmid, profile, accept, yes)
     if made.plan.changes:
         _show_plan(made.plan)
         _confirm("Apply this plan?", yes)
@@ -214,23 +228,28 @@ def status(ctx: click.Context, form: str) -> int:
 # -- steps ---------------------------------------------------------------------------------------
 
 
-def _plan_or_ask(host: Host, words: tuple[str, ...], vmid: int, accept: tuple[str, ...], yes: bool) -> Planned:
+def _plan_or_ask(
+    host: Host, words: tuple[str, ...], vmid: int, profile: str | None, accept: tuple[str, ...], yes: bool
+) -> Planned:
     """Plan; when a hazard stands in the way and a person sits there, ask for its name."""
     from ... import app
 
     accepted = list(accept)
     while True:
         try:
-            return app.plan(host, words, vmid, accept=accepted)
-        except Failure as failure:
-            names = app.hazard_names(failure)
+            return app.plan(host, words, vmid, profile=profile, accept=accepted)
+        except app.HazardRefused as failure:
+            names = failure.names
             if yes or not names or not _someone_is_there():
                 raise
             click.secho(printable(failure.problem.message), err=True, bold=True)
             for line in failure.problem.context:
                 click.echo(f"    {printable(line)}", err=True)
             answer = click.prompt(
-                f"Type {names[0]!r} to accept this hazard, anything else to stop", err=True, default=""
+                f"Type {names[0]!r} to accept this hazard, anything else to stop",
+                err=True,
+                default="",
+                show_default=False,
             )
             if answer != names[0]:
                 raise

@@ -83,11 +83,11 @@ def checked(out: Console, result: Checked, next_step: str, *, all_findings: bool
     """Verdict first, then what is wrong, then what to do next."""
     out.print(_one(machine_line(result.facts), style="dim"))
     word, style = _VERDICTS[result.verdict]
-    about = ", ".join(str(result.facts.device(address) or address) for address in result.addresses)
+    about = cards(result.facts, result.addresses)
     out.print(Text.assemble((f"{word}", style), f"  {printable(about)}" if about else ""))
     shown = [one for one in result.findings if all_findings or one.level not in (Level.FINE,)]
     for one in shown:
-        finding(out, one)
+        finding(out, one, said_below=" up " in next_step)
     hidden = len(result.findings) - len(shown)
     if hidden:
         out.print(Text(f"\n✓ {hidden} more look fine (--all shows them)", style="green"))
@@ -96,6 +96,19 @@ def checked(out: Console, result: Checked, next_step: str, *, all_findings: bool
         out.print(Text(f"? {count} question(s) had no answer; --output-format json lists them as gaps", style="dim"))
     if next_step:
         out.print(Text.assemble(("\n→ next: ", "bold cyan"), printable(next_step)))
+
+
+def cards(facts: Facts, addresses: Iterable[Address]) -> str:
+    """One name per card: its first function, and how many more of it are meant."""
+    slots: dict[str, list[Address]] = defaultdict(list)
+    for address in addresses:
+        slots[address.slot].append(address)
+    named = []
+    for members in slots.values():
+        more = len(members) - 1
+        name = str(facts.device(members[0]) or members[0])
+        named.append(name if not more else f"{name} and {more} more function{'s' if more > 1 else ''} of it")
+    return ", ".join(named)
 
 
 def machine_line(facts: Facts) -> str:
@@ -108,7 +121,8 @@ def machine_line(facts: Facts) -> str:
     return " · ".join(parts)
 
 
-def finding(out: Console, one: Finding) -> None:
+def finding(out: Console, one: Finding, *, said_below: bool = False) -> None:
+    """Message, rule, evidence, the way out. `said_below`: the `up` command stands once, at the end of the page."""
     mark, style = _LEVELS[one.level]
     body = _one(one.message, style="bold" if one.level in (Level.BLOCKS, Level.HARMS) else "")
     body.append(f"  {one.rule}", style="not bold dim")
@@ -123,13 +137,15 @@ def finding(out: Console, one: Finding) -> None:
     if one.fix is not None:
         _line(out, Text.assemble(("fix: ", "cyan"), printable(one.fix.text)), 4)
         for command in one.fix.commands:
+            if said_below and command.startswith("pve-passthrough up "):
+                continue
             _line(out, _one(f"$ {command}"), 6)
     if one.hazard and one.hazard != "never":
         _line(out, Text.assemble(("accepted by: ", "cyan"), f"--accept {one.hazard}"), 4)
 
 
 def _line(out: Console, body: Text, left: int) -> None:
-    out.print(Padding(body, (0, 0, 0, left)))
+    out.print(Padding(body, (0, 0, 0, left), expand=False))
 
 
 # -- devices -------------------------------------------------------------------------------------
