@@ -240,6 +240,17 @@ def test_a_guest_that_is_not_there(machine: Callable[[str], Machine], capsys: py
     assert "4711" in capsys.readouterr().err
 
 
+def _lose_quorum(host: Machine) -> None:
+    """A cluster of three that lost two: the cluster file system says so and takes no writes."""
+    _flag(host, "quorate", False)
+    members = {"nodename": "pve", "version": 4, "cluster": {"name": "lab", "version": 3, "nodes": 3, "quorate": 0}}
+    host.host.world.put("/etc/pve/.members", json.dumps(members))
+
+
+def _flag(host: Machine, name: str, value: object) -> None:
+    host.host.world.save_machine(host.host.world.machine() | {name: value})
+
+
 @pytest.mark.parametrize(
     ("change", "needle"),
     [
@@ -247,7 +258,7 @@ def test_a_guest_that_is_not_there(machine: Callable[[str], Machine], capsys: py
         (lambda host: host.inside("qm", "start", "100"), "run"),
         (lambda host: _flag(host, "pve_readonly", True), "/etc/pve"),
         (lambda host: _flag(host, "quorate", False), "Permission denied"),
-        (lambda host: _lose_quorum(host), "no quorum"),
+        (_lose_quorum, "no quorum"),
         (lambda host: _flag(host, "failing", ["update-initramfs"]), "update-initramfs"),
         (lambda host: _flag(host, "rooms", {"/boot": [500 << 20, 1 << 20]}), ""),
     ],
@@ -268,17 +279,6 @@ def test_states_that_forbid_a_run_leave_everything_as_it_was(
     assert code in (Exit.COULD_NOT, Exit.BLOCKED, Exit.REFUSED, Exit.UNDONE), told
     assert needle in " ".join(told.split())
     assert host.on_disk() == before
-
-
-def _lose_quorum(host: Machine) -> None:
-    """A cluster of three that lost two: the cluster file system says so and takes no writes."""
-    _flag(host, "quorate", False)
-    members = {"nodename": "pve", "version": 4, "cluster": {"name": "lab", "version": 3, "nodes": 3, "quorate": 0}}
-    host.host.world.put("/etc/pve/.members", json.dumps(members))
-
-
-def _flag(host: Machine, name: str, value: object) -> None:
-    host.host.world.save_machine(host.host.world.machine() | {name: value})
 
 
 def test_a_device_that_vanishes_between_plan_and_apply(
