@@ -123,11 +123,11 @@ def _replay(file: str) -> Host:
     return Replay(unpack(data, file), f"capture:{file}")
 
 
-def look(host: Host, *, deep: bool = False) -> Facts:
-    """Facts about the host; `deep` also asks what takes time (what is inside the initramfs)."""
+def look(host: Host, *, deep: bool = False, inventory: bool = False) -> Facts:
+    """Facts about the host. `inventory`: every function's configuration space too; `deep`: also what takes seconds."""
     from .probe import probe
 
-    return probe(host, deep=deep, pci_ids=_own_name_list(host))
+    return probe(host, deep=deep, inventory=inventory, pci_ids=_own_name_list(host))
 
 
 def _own_name_list(host: Host) -> bytes | None:

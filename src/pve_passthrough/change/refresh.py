@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from ..errors import Failure
 from ..host.base import Host, HostError, Missing
+from ..knowledge.kernels import INITRAMFS_ROOM
 from .cells import last_words
 
 MIB = 1024 * 1024
@@ -35,7 +36,7 @@ REFRESHES: dict[str, Refresh] = {
     "initramfs": Refresh(
         ("update-initramfs", "-u", "-k", "all"),
         "the initial RAM disk of every kernel, from /etc/modprobe.d and /etc/initramfs-tools",
-        (("/boot", 128 * MIB),),
+        (("/boot", INITRAMFS_ROOM),),
         3600.0,
     ),
     "grub": Refresh(

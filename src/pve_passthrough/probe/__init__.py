@@ -2,8 +2,9 @@
 
 1. A probe only looks: it reads files and starts programs that change nothing.
 2. It never raises for what it finds. What nobody could say is a gap, whatever the tree looks like.
-3. A quick probe reads files and starts next to nothing; a deep one may open the initramfs and read the kernel's log.
-   What the quick one leaves out is None with a gap, never a guess.
+3. A quick probe reads files and starts next to nothing; an inventory also reads every configuration space, which is
+   slow and wakes sleeping devices; a deep one may open the initramfs and read the kernel's log as well.
+   What a quicker one leaves out is None with a gap, never a guess.
 """
 
 from __future__ import annotations
@@ -35,8 +36,9 @@ FAILED = "the probe failed:"
 """Begins the reason of a gap that is our own defect."""
 
 
-def probe(host: Host, *, deep: bool = False, pci_ids: bytes | None = None) -> Facts:
+def probe(host: Host, *, deep: bool = False, inventory: bool = False, pci_ids: bytes | None = None) -> Facts:
     """Ask `host` everything. `pci_ids` is a list of PCI names for hosts without one of their own."""
+    glance = not (deep or inventory)
     ask = Asking(host)
 
     def part(about: str, look: Callable[[], _T]) -> _T | None:
@@ -45,7 +47,7 @@ def probe(host: Host, *, deep: bool = False, pci_ids: bytes | None = None) -> Fa
     packages = part("packages", lambda: Packages.load(ask)) or Packages(None)
     kernel = part("kernel", lambda: probe_kernel(ask)) or Kernel()
     firmware = part("firmware", lambda: probe_firmware(ask)) or Firmware()
-    devices = part("pci", lambda: probe_pci(ask, Names.load(ask, pci_ids))) or ()
+    devices = part("pci", lambda: probe_pci(ask, Names.load(ask, pci_ids), glance=glance)) or ()
     usb = part("usb", lambda: probe_usb(ask)) or ()
     mounted = part("mounts", lambda: mounts(ask))
     boot = part("boot", lambda: probe_boot(ask, kernel, firmware)) or Boot()

@@ -24,6 +24,7 @@ _ALWAYS = frozenset({"config", "resource", "enable"})
 """Attributes that pci-sysfs.c creates for every function: a directory with all of them is complete."""
 _BRIDGES = frozenset({0x0604, 0x0609})
 _VGA = 0x0300
+_DISPLAY = 0x03
 _NO_CONFIG = ConfigSpace(0)
 
 # struct resource's flags as the `resource` file shows them: include/linux/ioport.h
@@ -61,8 +62,11 @@ class _Bus:
     members: dict[str, int]
 
 
-def probe_pci(ask: Asking, names: Names) -> tuple[Device, ...]:
-    """All PCI functions, sorted by address; empty with a gap when the bus itself cannot be seen."""
+def probe_pci(ask: Asking, names: Names, *, glance: bool = False) -> tuple[Device, ...]:
+    """All PCI functions, sorted by address; empty with a gap when the bus itself cannot be seen.
+
+    `glance`: read the configuration space of displays only.
+    """
     entries = ask.names(DEVICES, "pci.devices")
     if entries is None:
         ask.gap("pci.devices", "the kernel shows no PCI bus", DEVICES)
@@ -75,7 +79,7 @@ def probe_pci(ask: Asking, names: Names) -> tuple[Device, ...]:
         else:
             found[address] = _here(ask, name)
     bus = _bus(ask, tuple(found.values()))
-    return tuple(_device(ask, names, bus, address, found[address]) for address in sorted(found))
+    return tuple(_device(ask, names, bus, address, found[address], glance) for address in sorted(found))
 
 
 # -- where things are ------------------------------------------------------------------------
@@ -132,7 +136,7 @@ def _bus(ask: Asking, functions: tuple[_Here, ...]) -> _Bus:
 # -- one function ----------------------------------------------------------------------------
 
 
-def _device(ask: Asking, names: Names, bus: _Bus, address: Address, here: _Here) -> Device:
+def _device(ask: Asking, names: Names, bus: _Bus, address: Address, here: _Here, glance: bool) -> Device:
     if not here.have:
         return Device(address, parent=here.chain[-1] if here.chain else None)
     # Reading the configuration space resumes a sleeping function (pci_read_config), so its power state comes first.
@@ -140,7 +144,8 @@ def _device(ask: Asking, names: Names, bus: _Bus, address: Address, here: _Here)
     vendor = _number(ask, here, "vendor", 0xFFFF)
     product = _number(ask, here, "device", 0xFFFF)
     class_code = _number(ask, here, "class", 0xFFFFFF)
-    config = _config(ask, here)
+    passed_over = glance and class_code is not None and class_code >> 16 != _DISPLAY
+    config = _left_out(ask, here) if passed_over else _config(ask, here)
     vendor_name, name = names.lookup(vendor, product)
     bars, rom_window = _bars(ask, here, config)
     return Device(
@@ -288,6 +293,12 @@ def _group(ask: Asking, bus: _Bus, here: _Here) -> int | None:
 
 
 # -- what it is ------------------------------------------------------------------------------
+
+
+def _left_out(ask: Asking, here: _Here) -> ConfigSpace:
+    """Reading it resumes a sleeping function and takes a device access per four bytes."""
+    ask.gap("pci.config", "left out of a glance, which looks into displays only", here.name)
+    return _NO_CONFIG
 
 
 def _config(ask: Asking, here: _Here) -> ConfigSpace:

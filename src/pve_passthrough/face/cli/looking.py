@@ -58,7 +58,7 @@ def devices(ctx: click.Context, words: tuple[str, ...], shape: str | None, form:
     from ... import app
     from ..render import data
 
-    facts = app.look(host_of(ctx))
+    facts = app.look(host_of(ctx), inventory=True)
     wanted = frozenset(app.resolve(facts, words))
     chosen = [one for one in facts.devices if not wanted or one.address in wanted]
 
