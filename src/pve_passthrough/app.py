@@ -187,7 +187,9 @@ def plan(
     from .change import machine_name
 
     facts = look(host, deep=True)
-    return plan_from(facts, words, vmid, machine=machine_name(host), profile=profile, accept=accept)
+    # A tree or a capture is planned for itself: no plan made for it can be applied anywhere.
+    machine = machine_name(host) if host.changeable else facts.host
+    return plan_from(facts, words, vmid, machine=machine, profile=profile, accept=accept)
 
 
 def plan_from(

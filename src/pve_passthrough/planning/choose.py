@@ -151,8 +151,8 @@ def _by_class(facts: Facts, kind: str, count: str | None) -> tuple[Address, ...]
     free = [card for card in cards if not (kind == "gpu" and shows_console(facts, card))]
     chosen = free if len(cards) > 1 else cards
     if len(chosen) != 1:
-        names = ", ".join(f"{kind}:{number}" for number in range(1, len(cards) + 1))
-        raise _ambiguous(word, cards, f"Say which: {names} in this order, or the address.")
+        lines = [f"{kind}:{number}  {card}" for number, card in enumerate(cards, 1)]
+        raise _ambiguous(word, lines, f"Say which, e.g. {kind}:1, or give the address.")
     return _card(facts, chosen)
 
 
@@ -167,8 +167,8 @@ def candidates(facts: Facts, kind: str) -> list[Device]:
     return sorted(found, key=lambda device: device.address)
 
 
-def _ambiguous(word: str, found: Iterable[Device], hint: str) -> Failure:
-    lines = [str(device) for device in found]
+def _ambiguous(word: str, found: Iterable[object], hint: str) -> Failure:
+    lines = [str(one) for one in found]
     return Failure(
         "device.ambiguous", f"Nothing was planned: {word!r} fits {len(lines)} devices.", *lines,
         hint=hint, code=Exit.USAGE,
