@@ -114,6 +114,18 @@ def test_intel_7_0_zfs_needs_no_reboot(machine: Callable[[str], Machine]) -> Non
     _there_and_back(machine("intel-zfs"), "gpu", reboots=False)
 
 
+def test_undo_of_a_running_guest_says_that_it_must_stop(
+    machine: Callable[[str], Machine], capsys: pytest.CaptureFixture[str]
+) -> None:
+    host = machine("default")
+    before = host.on_disk()
+    assert host.says("up", "gpu", "--vm", "100", "--yes", "--patience", "0") == Exit.FINE
+    assert host.says("undo", "--yes") == Exit.UNDONE
+    assert "Guest 100 still runs" in capsys.readouterr().err
+    assert host.inside("qm", "stop", "100") == 0
+    assert host.on_disk() == before
+
+
 def test_systemd_boot_gets_its_own_file_edited(machine: Callable[[str], Machine]) -> None:
     host = machine("intel-zfs")
     host.boot_with("intel_iommu=off")

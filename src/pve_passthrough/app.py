@@ -254,35 +254,36 @@ class HazardRefused(Failure):
     names: tuple[str, ...] = ()
 
 
-def _refuse_hazards(findings: Iterable[Finding], accepted: frozenset[str]) -> None:
-    findings = tuple(findings)
+def _refuse_hazards(findings: tuple[Finding, ...], accepted: frozenset[str]) -> None:
+    """Raises Failure for a hazard that is not accepted, and for what neither we nor an option can mend."""
     refused = hazards(findings, accepted)
     if refused:
-        worst = refused[0]
-        names = sorted({finding.hazard for finding in refused} - {NEVER})
-        never = worst.hazard == NEVER
-        refusal = HazardRefused(
-            f"refused.{worst.rule}",
-            f"Nothing was changed. {worst.message}",
-            *(finding.message for finding in refused if finding is not worst),
-            *worst.evidence,
-            hint=(worst.fix.text if worst.fix else "No option overrides this.")
-            if never
-            else f"If that is what you want, name it: {' '.join(f'--accept {name}' for name in names)}",
-            code=Exit.REFUSED,
-        )
-        refusal.names = () if never else tuple(names)
-        raise refusal
+        raise _refusal(refused)
     blocking = [f for f in findings if f.level is Level.BLOCKS and f.actor is not Actor.US and not f.hazard]
     if blocking:
         worst = blocking[0]
         raise Failure(
-            f"blocked.{worst.rule}",
-            f"Nothing was changed. {worst.message}",
-            *worst.evidence,
-            hint=worst.fix.text if worst.fix else f"pve-passthrough explain {worst.rule}",
-            code=Exit.BLOCKED,
-        )
+            f"blocked.{worst.rule}", f"Nothing was changed. {worst.message}", *worst.evidence,
+            hint=worst.fix.text if worst.fix else f"pve-passthrough explain {worst.rule}", code=Exit.BLOCKED,
+        )  # fmt: skip
+
+
+def _refusal(refused: tuple[Finding, ...]) -> HazardRefused:
+    """The worst hazard in full, the others by their message; and which names get past them, if any do."""
+    worst = refused[0]
+    never = worst.hazard == NEVER
+    names = () if never else tuple(sorted({finding.hazard for finding in refused}))
+    if never:
+        hint = worst.fix.text if worst.fix else "No option overrides this."
+    else:
+        hint = f"If that is what you want, name it: {' '.join(f'--accept {name}' for name in names)}"
+    others = (finding.message for finding in refused if finding is not worst)
+    refusal = HazardRefused(
+        f"refused.{worst.rule}", f"Nothing was changed. {worst.message}", *others, *worst.evidence,
+        hint=hint, code=Exit.REFUSED,
+    )  # fmt: skip
+    refusal.names = names
+    return refusal
 
 
 def save_plan(made: Plan, file: str) -> None:
@@ -444,6 +445,13 @@ def after_boot(host: Host) -> Run | None:
     finally:
         # pve-guests.service is only ordered after the unit: guests start whatever has become of it.
         simulated.finish_boot(host.world)
+
+
+def still_runs(host: Host, run: Run) -> bool:
+    """Whether the guest of this run is running: Proxmox keeps changes of its options pending until it stops."""
+    from .guest import is_running
+
+    return run.plan.vmid is not None and is_running(host, run.plan.vmid) is True
 
 
 def is_simulated(host: Host) -> bool:

@@ -1,5 +1,5 @@
 """Is it really working inside the guest? See `ladder`."""
 
-from .ladder import AGENT_PATIENCE, Outcome, Rung, climb
+from .ladder import AGENT_PATIENCE, Outcome, Rung, climb, is_running
 
-__all__ = ["AGENT_PATIENCE", "Outcome", "Rung", "climb"]
+__all__ = ["AGENT_PATIENCE", "Outcome", "Rung", "climb", "is_running"]

@@ -61,7 +61,7 @@ def climb(
     rungs = [_configured(facts, vm)]
     wanted = tuple(address for entry in vm.hostpci for address in entry.addresses)
     started = _starts(host, vm, start) if top >= 2 and rungs[0].outcome is Outcome.PASSED else None
-    running = started.outcome is Outcome.PASSED if started else _is_running(host, vm) is True
+    running = started.outcome is Outcome.PASSED if started else is_running(host, vm.vmid) is True
     if top >= 1:
         rungs.append(_bound(host, wanted, running))
     if started is not None:
@@ -113,7 +113,7 @@ def _bound(host: Host, wanted: tuple[Address, ...], running: bool) -> Rung:
 
 
 def _starts(host: Host, vm: Vm, start: bool) -> Rung:
-    running = _is_running(host, vm)
+    running = is_running(host, vm.vmid)
     if running is None:
         return Rung(2, "starts", Outcome.UNKNOWN, f"whether {vm.name} ({vm.vmid}) runs could not be read")
     if running:
@@ -130,7 +130,7 @@ def _starts(host: Host, vm: Vm, start: bool) -> Rung:
             2, "starts", Outcome.FAILED, f"Proxmox did not start {vm.name} ({vm.vmid}); it is stopped",
             tuple(f"qm start {vm.vmid}: {line}" for line in said),
         )  # fmt: skip
-    if not _is_running(host, vm):
+    if not is_running(host, vm.vmid):
         return Rung(2, "starts", Outcome.FAILED, f"{vm.name} ({vm.vmid}) was started and is gone again", said)
     return Rung(2, "starts", Outcome.PASSED, f"Proxmox started {vm.name} ({vm.vmid}) and it keeps running", said)
 
@@ -190,10 +190,10 @@ def _state(device: agent.GuestDevice) -> str:
     return f"driver {device.driver}" if device.driver else "no driver yet"
 
 
-def _is_running(host: Host, vm: Vm) -> bool | None:
+def is_running(host: Host, vmid: int) -> bool | None:
     """A guest runs while its pid file lies in /run/qemu-server (qemu-server removes it at the end). None: unknown."""
     try:
-        host.read(f"/run/qemu-server/{vm.vmid}.pid")
+        host.read(f"/run/qemu-server/{vmid}.pid")
     except Missing:
         return False
     except HostError:

@@ -202,6 +202,8 @@ def undo(ctx: click.Context, run_id: str | None, yes: bool, form: str) -> int:
     _confirm("Take it back?", yes)
     done = app.undo(host, run_id)
     _show_run(done, form)
+    if app.still_runs(host, done):
+        click.echo(f"Guest {done.plan.vmid} still runs as before; stop it, and it has given the device up.", err=True)
     return _EXITS[done.phase]
 
 
