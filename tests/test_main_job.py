@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pve_passthrough.change.engine import LOCK
 from pve_passthrough.errors import Exit
 from pve_passthrough.face.cli import run
 from pve_passthrough.host.simulated import Simulated, create
@@ -326,7 +327,7 @@ def test_a_broken_saved_plan(text: str, machine: Callable[[str], Machine], tmp_p
 
 def test_a_second_run_at_once_is_locked_out(machine: Callable[[str], Machine]) -> None:
     host = machine("default")
-    with host.host.lock("/run/lock/pve-passthrough.lock"):
+    with host.host.lock(LOCK):
         assert host.says("apply", "gpu", "--vm", "100", "--yes") == Exit.LOCKED
 
 

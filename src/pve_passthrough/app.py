@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 QUORUM_PATIENCE = 300.0
 """Seconds that the boot unit gives the cluster to become quorate before it touches a guest."""
+_GONE_AFTER_BOOT = ("/tmp/", "/run/", "/dev/shm/")
+"""Emptied by a reboot (Debian 13: /tmp is a tmpfs; Debian 12: systemd-tmpfiles(8) empties it at boot)."""
 _NAME_LISTS = ("/usr/share/misc/pci.ids", "/usr/share/hwdata/pci.ids")
 
 NEVER = "never"
@@ -308,7 +310,7 @@ def load_plan(file: str) -> Plan:
         raise Failure("plan.unreadable", f"Nothing was changed: {file} could not be read ({error}).") from error
 
 
-def _program() -> str:
+def _program(host: Host) -> str:
     """The command that the boot unit starts: the launcher that started us, else the one on the path."""
     import shutil
 
@@ -318,7 +320,13 @@ def _program() -> str:
             "host.no-launcher", "Nothing was changed: the boot unit would not know which program to start.",
             hint="Start it through its launcher `pve-passthrough`, not as a module.",
         )  # fmt: skip
-    return os.path.realpath(launcher)
+    program = os.path.realpath(launcher)
+    if host.name == "local" and program.startswith(_GONE_AFTER_BOOT):
+        raise Failure(
+            "host.launcher-volatile", "Nothing was changed: the boot unit would not find this program after a reboot.",
+            program, hint="Put it in a place that lasts, such as /opt or /root, and start it from there.",
+        )  # fmt: skip
+    return program
 
 
 # -- changing ------------------------------------------------------------------------------------
@@ -381,7 +389,7 @@ def _looked_after(host: Host, act: Callable[[], Run]) -> Run:
     from .change import boot_unit
 
     try:
-        boot_unit.install(host, _program())
+        boot_unit.install(host, _program(host))
         done = act()
     except Failure as failure:
         # Whoever holds the lock still needs the unit.

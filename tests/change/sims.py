@@ -20,6 +20,7 @@ from functools import cache
 
 from pve_passthrough import app, change
 from pve_passthrough.change import boot_unit
+from pve_passthrough.change.engine import LOCK
 from pve_passthrough.change.refresh import run_refresh
 from pve_passthrough.host.base import Host
 from pve_passthrough.host.simulated import Simulated, World, create, power_cut
@@ -31,7 +32,7 @@ from tests.change.storm import Drive, Scenario, Script
 from tests.hosts.faulty import Faulty, FaultySimulated
 
 RECORDS = "var/lib/pve-passthrough"
-OWN = (f"/{RECORDS}", "/run/lock")
+OWN = (f"/{RECORDS}", LOCK.rpartition("/")[0])
 """What each bench has for itself: files that are appended to or locked, and a lock is the inode's."""
 LASTING = ("etc", "boot", "root", "var/lib", "sim/esp")
 """Where what survives a power cut lies; /sim/esp are the EFI system partitions."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -127,6 +129,30 @@ def test_programs_answer_in_plain_english_or_not_at_all() -> None:
         run_program(["/no/such/program"], b"", 10)
     with pytest.raises(Unreadable, match="no answer"):
         run_program(["sleep", "5"], b"", 0.05)
+
+
+def test_a_program_that_not_even_a_kill_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a process in uninterruptible sleep does: the time-out holds, and nobody waits for it."""
+    held: list[subprocess.Popen[bytes]] = []
+    monkeypatch.setattr(local, "KILL_SECONDS", 0.05)
+    with monkeypatch.context() as deaf:
+        deaf.setattr(subprocess.Popen, "kill", lambda process: held.append(process))  # noqa: PLW0108 - a list.append binds no self
+        begun = time.monotonic()
+        with pytest.raises(Unreadable, match="no answer"):
+            run_program(["sleep", "5"], b"", 0.05)
+        assert time.monotonic() - begun < 3.0
+    for process in held:
+        process.kill()
+        process.wait()
+    assert held
+
+
+def test_a_new_directory_is_durable_in_its_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr(local, "_sync_directory", synced.append)
+    Local().make_dir(str(tmp_path / "new"))
+    Local().make_dir(str(tmp_path / "new"))
+    assert (tmp_path / "new").is_dir() and synced == [str(tmp_path)]
 
 
 # -- a hostile or breaking tree --------------------------------------------------------------

@@ -35,6 +35,12 @@ def test_plain_grub(tmp_path: Path) -> None:
     assert isinstance(ask.host, Scripted) and ask.host.started == []
 
 
+def test_settings_of_a_grub_whose_menu_is_missing_prove_nothing(tmp_path: Path) -> None:
+    ask = asking(tmp_path, {"/etc/default/grub": "GRUB_DEFAULT=0\n", "/boot/vmlinuz-6.8.12-4-pve": ""})
+    assert probe_boot(ask, Kernel(cmdline="root=ZFS=rpool/ROOT/pve-1"), UEFI).loaders is None
+    assert "boot.loaders" in {gap.about for gap in ask.gaps}
+
+
 def test_grub_that_did_not_start_this_kernel_is_unknown(tmp_path: Path) -> None:
     ask = asking(tmp_path, {"/etc/default/grub": ""})
     found = probe_boot(ask, Kernel(cmdline="initrd=\\EFI\\proxmox\\initrd.img root=/dev/sda2"), UEFI)

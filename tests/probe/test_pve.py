@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pve_passthrough.host.base import Unreadable
 from pve_passthrough.model.facts import MapEntry, Pve
 from pve_passthrough.model.pci import Address
 from pve_passthrough.model.vm import Vm, digest_of
@@ -275,3 +276,35 @@ VMS = (*(Vm(vmid, "pve", {}) for vmid in (100, 101, 102)), Vm(200, "pve2", {}))
 )
 def test_backup_jobs(tmp_path: Path, files: dict[str, Content], expected: dict[int, str]) -> None:
     assert backup_vmids(ask(tmp_path, files), VMS) == expected
+
+
+class Closed(Scripted):
+    """A tree in which one directory may not be listed, as another user than root finds it."""
+
+    shut = ""
+
+    def names(self, path: str) -> tuple[str, ...]:
+        if path.startswith(self.shut):
+            raise Unreadable(path, "Permission denied")
+        return super().names(path)
+
+
+def closed(root: Path, shut: str) -> Asking:
+    host = Closed(plant(root, BASE))
+    host.shut = shut
+    return Asking(host)
+
+
+def test_pid_files_that_cannot_be_listed_do_not_say_that_nothing_runs(tmp_path: Path) -> None:
+    asking = closed(tmp_path, "/run/qemu-server")
+    found = probe_guests(asking, Pve(True, node="pve", nodes=("pve",)), (), KNOWN)
+    assert found is not None and [vm.running for vm in found] == [None]
+    assert "guests.running" in abouts(asking)
+
+
+def test_nobody_but_root_reads_the_cluster_and_the_gap_says_why(tmp_path: Path) -> None:
+    asking = closed(tmp_path, "/etc/pve")
+    found = probe_pve(asking, Packages(STATUS.encode()), deep=False)
+    assert found.installed and found.nodes is None and probe_guests(asking, found, (), KNOWN) is None
+    reasons = {gap.reason for gap in asking.gaps if gap.about in ("pve.nodes", "guests")}
+    assert reasons and all("Permission denied" in reason for reason in reasons)

@@ -253,6 +253,8 @@ def test_zfs_pools_and_the_esps_of_the_boot_tool(tmp_path: Path) -> None:
         (SATA, UseKind.BOOT_DISK),
     }
     assert all(use.vital for use in uses) and "disks" in known
+    stale = Boot(boot.loaders, (*boot.esps, Esp("AAAA-9999", ())), True)
+    assert "disks" in looked_at(tmp_path / "stale", ZFS, stale, {ZPOOL: POOLS})[1]  # its disk was taken out
     assert list(pool_devices(POOLS)) == [("rpool", "/dev/sda3"), ("rpool", "/dev/nvme0n1p3"), ("tank", "/dev/nvme1n1")]
 
 
@@ -449,6 +451,13 @@ def test_addresses_of_interfaces() -> None:
         "iface vmbr0 inet6 static\n\taddress FE80::1/64\nsource x\n\taddress 9.9.9.9\n"
     )
     assert list(configured(text)) == [("vmbr0", "fe80::1")]
+
+
+def test_an_alias_is_one_more_address_of_its_interface(tmp_path: Path) -> None:
+    text = "iface lo:0 inet static\n\taddress 10.9.9.9/32\niface eno1:1 inet static\n\taddress 10.0.0.7/24\n"
+    assert list(configured(text)) == [("eno1", "10.0.0.7")]
+    _, known, _ = looked_at(tmp_path, CARDS | {"/etc/network/interfaces": text})
+    assert "network" in known
 
 
 # -- console, keyboards, virtual functions ----------------------------------------------------

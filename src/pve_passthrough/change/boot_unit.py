@@ -9,6 +9,8 @@
 
 from __future__ import annotations
 
+import re
+
 from ..errors import Failure
 from ..host.base import Host, HostError, text_or_none, to_bytes
 from ..model.plan import Cell
@@ -47,7 +49,9 @@ def remove(host: Host) -> None:
 
 
 def unit_text(program: str) -> str:
-    """The unit's text; `program` is the absolute path of this program.
+    """The unit's text; `program` is the absolute path of this program. Raises Failure `unit.not-installed`.
+
+    Guests that are under high availability are started by pve-ha-lrm, all others by pve-guests.
 
     TimeoutStartSec: rebuilding every kernel's initial RAM disk takes minutes on slow machines, and a way back that is
     killed half-way is what the unit is there to prevent.
@@ -57,13 +61,26 @@ def unit_text(program: str) -> str:
 Description=Take on an unfinished pve-passthrough run
 ConditionPathExists={MARKER}
 After=local-fs.target corosync.service pve-cluster.service
-Before=pve-guests.service
+Before=pve-guests.service pve-ha-lrm.service
 
 [Service]
 Type=oneshot
-ExecStart={program} resume --boot
+ExecStart={_word(program)} resume --boot
 TimeoutStartSec=1h
 
 [Install]
 WantedBy=multi-user.target
 """
+
+
+def _word(program: str) -> str:
+    """One word of a command line: in quotes, with `%` doubled (systemd.service(5), COMMAND LINES).
+
+    A `$` stays: variables are not substituted in the path of the program itself. systemd 252 refuses a path with
+    quotes, backslashes or control characters, however it is written ("Executable name contains special characters").
+    """
+    if not program.isprintable() or not {"'", '"', "\\"}.isdisjoint(program):
+        message = "nothing was changed: the path of this program cannot stand in a unit"
+        raise Failure("unit.not-installed", message, ascii(program), hint="put the program elsewhere")
+    plain = re.fullmatch(r"[A-Za-z0-9_./+@:,=-]+", program)
+    return program if plain else '"{}"'.format(program.replace("%", "%%"))

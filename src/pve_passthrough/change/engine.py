@@ -29,7 +29,9 @@ from .candidates import judge_candidates
 from .cells import may_be_between, read_cell, same_text, write_cell
 from .refresh import check_known, check_room, run_refresh
 
-LOCK = "/run/lock/pve-passthrough.lock"
+LOCK = "/run/pve-passthrough/lock"
+"""Not in /run/lock, where everybody may put a file: a lock that is somebody else's cannot be opened there, not even by
+root (kernel, Documentation/admin-guide/sysctl/fs.rst, protected_regular), or can be held for ever."""
 SHOWN_LINES = 12
 
 

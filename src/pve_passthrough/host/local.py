@@ -16,12 +16,18 @@ import itertools
 import os
 import stat
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from .base import Busy, HostError, Missing, Ran, Refused, Room, Unreadable
+
+if TYPE_CHECKING:
+    from subprocess import Popen
 
 READ_LIMIT = 16 * 1024 * 1024
 NAMES_LIMIT = 100_000
 """Names in one directory of a tree; no directory that is looked into has a hundredth of them."""
+KILL_SECONDS = 2.0
+"""How long a killed program is given to be gone."""
 _MAX_LINKS = 40
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR})
 _NOT_PLAIN = {
@@ -108,6 +114,7 @@ class Local:
         self._may_change(path)
         with _answering(path), contextlib.suppress(FileExistsError):
             os.mkdir(self.real(path), mode)
+            _sync_directory(os.path.dirname(self.real(path).rstrip("/")) or "/")
 
     def remove_dir(self, path: str) -> None:
         self._may_change(path)
@@ -234,19 +241,41 @@ def run_program(argv: Sequence[str], stdin: bytes, timeout: float) -> Ran:
 
     environment = {**os.environ, "LC_ALL": "C", "LANGUAGE": "C"}
     environment["PATH"] = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    pipe = subprocess.PIPE
     try:
-        done = subprocess.run(
-            list(argv), input=stdin, capture_output=True, timeout=timeout, env=environment, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        raise Unreadable(argv[0], f"gave no answer in {timeout:g} s") from error
+        process = subprocess.Popen(list(argv), stdin=pipe, stdout=pipe, stderr=pipe, env=environment)
     except OSError as error:
         if error.errno in _ABSENT:
             raise Missing(argv[0], "no such program") from error
         raise Unreadable(argv[0], error.strerror or str(error)) from error
     except ValueError as error:
         raise Unreadable(argv[0], f"no argument that a program can have: {error}") from error
-    return Ran(done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace"))
+    try:
+        said, complained = process.communicate(stdin, timeout)
+    except subprocess.TimeoutExpired as error:
+        _abandon(process)
+        raise Unreadable(argv[0], f"gave no answer in {timeout:g} s") from error
+    except BaseException:
+        _abandon(process)
+        raise
+    return Ran(process.returncode, said.decode("utf-8", "replace"), complained.decode("utf-8", "replace"))
+
+
+def _abandon(process: Popen[bytes]) -> None:
+    """End a program, and do not wait for one that the kernel will not let go.
+
+    A process in uninterruptible sleep (a pool without its disks, a driver that hangs in unbind) does not even die of
+    SIGKILL; `subprocess.run` would wait for it without end, so a time-out would be none.
+    """
+    import subprocess
+
+    process.kill()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(KILL_SECONDS)
+    for stream in (process.stdin, process.stdout, process.stderr):
+        if stream is not None:
+            with contextlib.suppress(OSError):
+                stream.close()
 
 
 def _write_attribute(path: str, data: bytes) -> None:

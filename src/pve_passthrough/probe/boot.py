@@ -92,7 +92,9 @@ def _plain_grub(ask: Asking, kernel: Kernel) -> tuple[Loader, ...] | None:
     GRUB names the kernel in BOOT_IMAGE=; systemd-boot and the EFI stub pass initrd= instead.
     """
     configured = ask.text("/etc/default/grub", "boot.loaders") is not None
-    seen = configured or ask.names("/boot/grub", "boot.loaders") is not None
+    menu = ask.names("/boot/grub", "boot.loaders") is not None
+    # Its settings alone prove nothing where its menu is missing: the file stays behind when another loader takes over.
+    seen = menu or (configured and not ask.names("/boot", "boot.loaders"))
     keys = {word.partition("=")[0] for word in (kernel.cmdline or "").split()}
     elsewhere = "initrd" in keys and "BOOT_IMAGE" not in keys
     if seen and not elsewhere:

@@ -235,8 +235,15 @@ def _members(walk: _Walk, name: str, mount: Mount) -> tuple[str, ...]:
 
 
 def _of_esps(walk: _Walk, boot: Boot) -> Iterator[Disk]:
-    """ESPs that proxmox-boot-tool keeps; they are mounted only while it works."""
+    """ESPs that proxmox-boot-tool keeps; they are mounted only while it works.
+
+    Its list keeps the ESPs of disks that were taken out; such a one is on no disk of this machine (proxmox-boot-tool
+    warns, "does not exist - clean", and skips it).
+    """
+    here = walk.ask.names("/dev/disk/by-uuid") or ()
     for esp in boot.esps:
+        if here and esp.uuid not in here:
+            continue
         if plain(esp.uuid) and (name := walk.resolve(f"/dev/disk/by-uuid/{esp.uuid}")) is not None:
             yield from walk.below(name, UseKind.BOOT_DISK, f"ESP {esp.uuid}")
 

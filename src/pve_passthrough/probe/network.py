@@ -172,7 +172,7 @@ def configured(text: str) -> Iterator[Configured]:
         if not words or words[0].startswith("#"):
             continue
         if words[0] == "iface" and len(words) > 1:
-            name = words[1]
+            name = words[1].partition(":")[0]  # `eno1:1` is one more address of eno1
         elif words[0] in ("auto", "allow-hotplug", "mapping", "source", "source-directory"):
             name = ""
         elif words[0] == "address" and len(words) > 1 and name not in ("", "lo"):

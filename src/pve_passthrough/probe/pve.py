@@ -14,6 +14,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 
+from ..host.base import HostError, Missing
 from ..model.facts import MapEntry, Pve, ResourceMapping
 from ..model.pci import Address
 from ..model.value import dataclass
@@ -44,7 +45,7 @@ def probe_pve(ask: Asking, packages: Packages, deep: bool) -> Pve:
     installed = _installed(ask, packages, nodes)
     if not installed:
         return Pve(installed=installed, node=_node(ask))
-    if nodes is None:
+    if nodes is None and not any(gap.about == "pve.nodes" for gap in ask.gaps):
         ask.gap("pve.nodes", "there is no /etc/pve/nodes: the cluster file system is not mounted")
     quorate = _quorate(ask, nodes, deep)
     if quorate is None:
@@ -221,15 +222,12 @@ def probe_guests(
     if pve.installed is False:
         return ()
     if pve.nodes is None:
-        ask.gap("guests", "there is no /etc/pve/nodes to look into")
+        told = (gap.reason for gap in ask.gaps if gap.about == "pve.nodes")
+        ask.gap("guests", next(told, "there is no /etc/pve/nodes to look into"))
         return None
     paths = {mapping.name: mapping for mapping in mappings if mapping.kind == "pci"}
     managed = _ha_managed(ask)
-    running = ask.names("/run/qemu-server", "guests.running")
-    if running is None and ask.names("/run"):
-        running = ()  # the directory is made when the first guest starts
-    if running is None:
-        ask.gap("guests.running", "there is no /run to look into")
+    running = _running(ask)
     if any(node != pve.node for node in pve.nodes):
         ask.gap("guests.running", "whether guests of other nodes run cannot be seen from here")
     found = []
@@ -251,6 +249,19 @@ def probe_guests(
         )
         found.append(_with_devices(vm, paths, known if here else ()))
     return tuple(sorted(found, key=lambda vm: (vm.vmid, vm.node)))
+
+
+def _running(ask: Asking) -> tuple[str, ...] | None:
+    """Names of the pid files of this node's guests."""
+    try:
+        return ask.host.names("/run/qemu-server")
+    except Missing:
+        if ask.names("/run"):
+            return ()  # the directory is made when the first guest starts
+        ask.gap("guests.running", "there is no /run to look into")
+    except HostError as error:
+        ask.gap("guests.running", error.reason, "/run/qemu-server")
+    return None
 
 
 def _configurations(ask: Asking, nodes: Iterable[str]) -> Iterator[tuple[str, int, str]]:
