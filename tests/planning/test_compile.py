@@ -143,3 +143,14 @@ def test_the_way_home_names_every_file_and_the_words() -> None:
     text = "\n".join(made.way_home)
     assert all(change.cell.name in text for change in made.changes)
     assert "delete intel_iommu=on" in text
+
+
+@pytest.mark.parametrize("wish", [ON, ClaimById(("10de:2684",), (), "w")])
+def test_a_refresh_that_must_fail_is_not_planned(wish: Wish) -> None:
+    """GRUB boots, but a command line file without root= lies there: proxmox-boot-tool refuses it all the same."""
+    managed = Boot((Loader.GRUB_ESP,), managed=True)
+    with pytest.raises(Failure) as refusal:
+        plan(wish, boot=managed, files=files(cmdline="quiet\nroot=/dev/x\n"))
+    assert refusal.value.problem.ref == "plan.no-root"
+    assert plan(wish, boot=managed, files=files(cmdline="root=/dev/x quiet\n")).refreshes
+    assert plan(boot=managed, files=files(cmdline="quiet\n")).changes == ()

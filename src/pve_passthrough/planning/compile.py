@@ -22,7 +22,7 @@ from ..model.finding import Actor, Finding, Level
 from ..model.own import CLAIM_SCRIPT, GRUB_DROP_IN, MODPROBE, MODULES_LOAD
 from ..model.pci import Address
 from ..model.plan import Cell, Change, Expectation, Plan
-from ..model.texts import GRUB_DIR, GRUB_FILE, KERNEL_CMDLINE, MODPROBE_DIR, split_argument
+from ..model.texts import GRUB_DIR, GRUB_FILE, KERNEL_CMDLINE, MODPROBE_DIR, split_argument, split_cmdline
 from ..model.vm import parse_options, same_options
 from ..model.wish import ArgAbsent, ArgPresent, ClaimByAddress, ClaimById, ModuleOption, Text, VmOption, Wish
 from . import claim_script, edit_cmdline, edit_grub, edit_modprobe
@@ -63,6 +63,7 @@ def make_plan(
     files = _file_changes(facts, wishes, staged)
     options = _guest_changes(facts, wishes)
     refreshes = _refreshes(facts, files)
+    _refuse_broken_refresh(facts, staged, refreshes)
     return Plan(
         id=f"{_stamp(now)}-{_slug(goal)}",
         machine=machine,
@@ -76,6 +77,24 @@ def make_plan(
         way_home=_way_home(facts, wishes, files, refreshes) if files else (),
         vmid=vmid,
     )
+
+
+def _refuse_broken_refresh(facts: Facts, staged: Mapping[str, str | None], refreshes: Sequence[str]) -> None:
+    """proxmox-boot-tool demands `root=` in the first line of /etc/kernel/cmdline wherever that file is, even where
+    GRUB boots; without it every refresh fails, the one of the way back too. Source: recorded PVE 9.2, and
+    system-booting in the Proxmox VE administration guide."""
+    if not facts.boot.managed or not refreshes:
+        return
+    text = staged.get(KERNEL_CMDLINE, facts.files.get(KERNEL_CMDLINE))
+    if text is None or any(token.startswith("root=") for token in split_cmdline(text.partition("\n")[0])):
+        return
+    raise Failure(
+        "plan.no-root", f"Nothing was planned: the first line of {KERNEL_CMDLINE} names no root=, so "
+        "`proxmox-boot-tool refresh` fails and the next boot cannot be prepared.",
+        f"{KERNEL_CMDLINE}:1: {text.partition(chr(10))[0]}",
+        hint=f"Put the root= of /proc/cmdline into that line, or remove {KERNEL_CMDLINE} where GRUB boots.",
+        code=Exit.REFUSED,
+    )  # fmt: skip
 
 
 def _stamp(now: datetime | str) -> str:
