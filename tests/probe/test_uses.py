@@ -10,6 +10,7 @@ from pve_passthrough.host.base import Ran
 from pve_passthrough.model.facts import Boot, Display, Esp, Loader, Pve, Use, UseKind
 from pve_passthrough.model.pci import Address, Device
 from pve_passthrough.model.usb import UsbDevice
+from pve_passthrough.model.vm import Vm
 from pve_passthrough.probe.asking import Asking
 from pve_passthrough.probe.disks import mounts, pool_devices
 from pve_passthrough.probe.network import configured, corosync_links
@@ -196,6 +197,22 @@ def test_details_and_what_is_vital(tmp_path: Path) -> None:
         (UseKind.ROOT_DISK, "/ on /dev/sda3", True),
         (UseKind.DATA_DISK, "/mnt/a on /dev/sda2", False),
     ]
+
+
+def test_a_disk_that_a_guest_uses_raw_needs_its_controller(tmp_path: Path) -> None:
+    by_id: dict[str, Content] = {"/dev/disk/by-id/ata-X": Link("../../sda"), "/proc/mounts": "", "/proc/swaps": SWAPS}
+    raw = {
+        "scsi1": "/dev/disk/by-id/ata-X,size=4T",
+        "scsi2": "/dev/disk/by-id/ata-gone",
+        "scsi0": "local-lvm:vm-7-disk-0",
+    }
+    ask = Asking(Scripted(plant(tmp_path, SDA | by_id), None))
+    guests = [Vm(101, "pve", raw), Vm(102, "other", {"sata0": "/dev/nvme0n1"})]
+    uses, _ = probe_uses(ask, (), (), Display(), Boot(), Pve(node="pve"), mounts(ask), guests)
+    (use,) = uses
+    assert (use.address, use.kind, use.detail) == (SATA, UseKind.DATA_DISK, "scsi1 of guest 101 on /dev/sda")
+    assert not use.vital
+    assert not any("ata-gone" in gap.reason for gap in ask.gaps)
 
 
 def test_native_nvme_multipath_needs_every_controller(tmp_path: Path) -> None:

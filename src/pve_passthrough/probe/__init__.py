@@ -56,7 +56,7 @@ def probe(host: Host, *, deep: bool = False, inventory: bool = False, pci_ids: b
     mappings = part("mappings", lambda: probe_mappings(ask)) or ()
     known = tuple(device.address for device in devices)
     guests = part("guests", lambda: probe_guests(ask, pve, mappings, known))
-    uses = part("uses", lambda: probe_uses(ask, devices, usb, display, boot, pve, mounted))
+    uses = part("uses", lambda: probe_uses(ask, devices, usb, display, boot, pve, mounted, guests or ()))
     memory = part("memory", lambda: probe_memory(ask)) or (None, None)
     points = frozenset(mount.point for mount in mounted or ())
     facts = Facts(

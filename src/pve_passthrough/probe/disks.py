@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from ..model.facts import Boot, UseKind
@@ -59,7 +59,16 @@ def _unescaped(text: str) -> str:
     return _OCTAL.sub(lambda match: chr(int(match.group(1), 8)), text)
 
 
-def disks(ask: Asking, mounted: tuple[Mount, ...] | None, boot: Boot) -> tuple[list[Disk], bool]:
+class RawDisk(NamedTuple):
+    """A block device that a guest uses as it is: its path, and whose it is (`scsi1 of guest 101`)."""
+
+    path: str
+    owner: str
+
+
+def disks(
+    ask: Asking, mounted: tuple[Mount, ...] | None, boot: Boot, raw: Sequence[RawDisk] = ()
+) -> tuple[list[Disk], bool]:
     """(what was found, whether everything was understood)."""
     walk = _Walk(ask)
     if not walk.ready:
@@ -68,6 +77,7 @@ def disks(ask: Asking, mounted: tuple[Mount, ...] | None, boot: Boot) -> tuple[l
         walk.doubt("there is no /proc/mounts")
     found = [*_of_mounts(walk, mounted or ()), *_of_esps(walk, boot), *_of_swap(walk)]
     found += [*_of_zfs(walk, mounted or ()), *_of_ceph(walk), *_of_holders(walk)]
+    found += _of_guests(walk, raw)
     return found, walk.certain
 
 
@@ -232,6 +242,15 @@ def _members(walk: _Walk, name: str, mount: Mount) -> tuple[str, ...]:
             return tuple(member for member in members if plain(member))
     walk.doubt("which devices the BTRFS file system has is not known", mount.point)
     return (name,)
+
+
+def _of_guests(walk: _Walk, raw: Sequence[RawDisk]) -> Iterator[Disk]:
+    """Disks that guests use raw. One that is not plugged in is on no controller of this machine."""
+    for disk in raw:
+        if disk.path.removeprefix("/dev/") not in walk.names and target(walk.ask, disk.path) is None:
+            continue
+        if (name := walk.resolve(disk.path)) is not None:
+            yield from walk.below(name, UseKind.DATA_DISK, disk.owner)
 
 
 def _of_esps(walk: _Walk, boot: Boot) -> Iterator[Disk]:

@@ -7,16 +7,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 
 from ..model.facts import Boot, Display, Pve, Use, UseKind
 from ..model.pci import Address, Device
 from ..model.usb import UsbDevice
+from ..model.vm import Vm
 from .asking import Asking
-from .disks import Mount, disks
+from .disks import Mount, RawDisk, disks
 from .network import networks
 
 _REASONS_SHOWN = 4
+_DISK_KEY = re.compile(r"(?:scsi|sata|virtio|ide)\d{1,2}")
 
 
 def probe_uses(
@@ -27,9 +30,10 @@ def probe_uses(
     boot: Boot,
     pve: Pve,
     mounted: tuple[Mount, ...] | None,
+    guests: Sequence[Vm] = (),
 ) -> tuple[tuple[Use, ...], frozenset[str]]:
     """(uses sorted by address and kind, which of `disks`, `network`, `console`, `keyboard` are fully known)."""
-    of_disks, disks_known = disks(ask, mounted, boot)
+    of_disks, disks_known = disks(ask, mounted, boot, tuple(_raw_disks(guests, pve.node)))
     of_nets, nets_known = networks(ask, pve.node)
     of_keys, keys_known = _keyboards(ask, usb)
     found = [Use(*disk) for disk in of_disks] + [Use(*net) for net in of_nets] + _console(display) + of_keys
@@ -40,6 +44,15 @@ def probe_uses(
         "keyboard": keys_known,
     }
     return _merged(_with_physical(found, devices)), frozenset(name for name, sure in known.items() if sure)
+
+
+def _raw_disks(guests: Iterable[Vm], node: str | None) -> Iterator[RawDisk]:
+    """`scsi1: /dev/disk/by-id/…` and its like, of the guests of this node (qm.conf(5): a volume may be a device)."""
+    for guest in guests:
+        for key, value in guest.config.items() if guest.node == node else ():
+            path = value.partition(",")[0].removeprefix("file=")
+            if _DISK_KEY.fullmatch(key) and path.startswith("/dev/"):
+                yield RawDisk(path, f"{key} of guest {guest.vmid}")
 
 
 def _console(display: Display) -> list[Use]:
