@@ -422,7 +422,7 @@ def _newest_standing(host: Host) -> str:
 def history(host: Host) -> Listing:
     """All runs on this host, oldest first, and those whose record could not be read.
 
-    An undo whose reboot has happened meanwhile is recorded as finished: its own boot unit was taken away with the rest.
+    An undo whose reboot has happened meanwhile is recorded as finished, should the boot unit not have done so.
     """
     from .change import all_runs
     from .model.run import Phase

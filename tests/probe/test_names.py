@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pve_passthrough.host.local import Local
-from pve_passthrough.knowledge.pci_names import PRODUCTS, class_name
+from pve_passthrough.knowledge.pci_names import PRODUCTS
 from pve_passthrough.probe.asking import Asking
 from pve_passthrough.probe.names import LISTS, Names, shortened
 
@@ -126,18 +126,3 @@ def test_a_real_list_reads_as_when_read_plainly() -> None:
     for vendor, product in sample:
         maker, name = names.lookup(vendor, product)
         assert name == f"{maker} {whole[vendor, product]}".strip()
-
-
-@pytest.mark.parametrize(
-    ("code", "words"),
-    [
-        (None, "unknown class"),
-        (0x030000, "VGA controller"),
-        (0x0C0330, "USB controller"),
-        (0x03FF00, "display controller"),
-        (0x130000, "non-essential instrumentation"),
-        (0xAB1200, "class ab12"),
-    ],
-)
-def test_class_names(code: int | None, words: str) -> None:
-    assert class_name(code) == words

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ..base import Ran
 from . import grub, initramfs
@@ -388,8 +387,3 @@ def after_image(world: World, release: str) -> Ran:
     """The hook after an initramfs was built: the ESPs get it at once (proxmox-boot-sync)."""
     del release
     return sync(world) if managed(world) else Ran(0)
-
-
-def esp_state(world: World) -> dict[str, Any]:
-    """{uuid: loaders configured on it}, for people who look at the machine."""
-    return {uuid: _configured(world, uuid) for uuid in world.names("/sim/esp")}
