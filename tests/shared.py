@@ -40,7 +40,9 @@ def _unpacked(archive: Path) -> Path:
         folder.mkdir(mode=0o700, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             with tarfile.open(archive) as packed:
-                packed.extractall(scratch, filter="tar")  # "data" refuses a tree that holds an absolute link
+                # "data" refuses a tree that holds an absolute link; Debian 12 began without filters (3.11.2).
+                packed.extraction_filter = getattr(tarfile, "tar_filter", None)
+                packed.extractall(scratch)
             ready = Path(scratch) / "ready"
             ready.mkdir()
             for entry in list(Path(scratch).iterdir()):
