@@ -53,7 +53,7 @@ def guest_wishes(wishes: tuple[Wish, ...]) -> dict[str, str | None]:
     "changes",
     [
         {"iommu": Iommu()},
-        {"iommu": Iommu(units=()), "cpu": Cpu()},
+        {"iommu": Iommu(units=()), "cpu": Cpu(), "firmware": Firmware()},
         {"iommu": Iommu(units=()), "kernel": Kernel()},
         {"guests": None},
         {"guests": (replace(guest(), running=None),)},
@@ -92,7 +92,9 @@ def test_unknown_profiles_and_no_devices_are_refused() -> None:
     ("changes", "wanted"),
     [
         ({}, []),
-        ({"cpu": Cpu(vendor="AuthenticAMD"), **old_kernel()}, []),
+        ({"cpu": Cpu(vendor="AuthenticAMD"), "firmware": Firmware(dmar=False, ivrs=True), **old_kernel()}, []),
+        ({"cpu": Cpu(vendor="AuthenticAMD"), **old_kernel()}, ["intel_iommu=on"]),
+        ({**old_kernel(), "iommu": Iommu(units=("dmar0",))}, []),
         (old_kernel(), ["intel_iommu=on"]),
         ({**old_kernel("quiet intel_iommu=on"), "iommu": Iommu(units=("dmar0",))}, ["intel_iommu=on"]),
         ({**old_kernel(), "files": files('GRUB_CMDLINE_LINUX="intel_iommu=on,sm_on"\n')}, []),
@@ -102,7 +104,8 @@ def test_unknown_profiles_and_no_devices_are_refused() -> None:
         ({"iommu": Iommu(units=()), "firmware": Firmware(dmar=None)}, []),
     ],
     ids=[
-        "on", "amd", "old intel", "typed once at the menu", "in the files already", "loader unknown but on",
+        "on", "amd", "intel's table beside an amd processor", "on by the kernel's build", "old intel",
+        "typed once at the menu", "in the files already", "loader unknown but on",
         "no table", "off for no visible reason", "off and tables unknown",
     ],
 )  # fmt: skip

@@ -237,6 +237,14 @@ class Facts:
     A directory is listed with a trailing slash and the text `directory`."""
     gaps: tuple[Gap, ...] = ()
 
+    @property
+    def intel_iommu(self) -> bool | None:
+        """Whether the IOMMU, on or off, is Intel's. The firmware's table says so, whatever the processor is: a virtual
+        machine on an AMD processor can have Intel's (seen in QEMU). Without a table the processor's maker does."""
+        if self.firmware.dmar is not self.firmware.ivrs and (self.firmware.dmar or self.firmware.ivrs):
+            return bool(self.firmware.dmar)
+        return None if self.cpu.vendor is None else self.cpu.vendor == "GenuineIntel"
+
     def device(self, address: Address) -> Device | None:
         return next((device for device in self.devices if device.address == address), None)
 

@@ -125,10 +125,10 @@ def _switches_off(token: str) -> bool:
 
 def _needs_intel(facts: Facts) -> bool:
     """AMD needs no argument; Intel needs one before 6.8, or when a kernel leaves the IOMMU off without being told."""
-    vendor, version = facts.cpu.vendor, facts.kernel.version
-    if vendor is None and not facts.iommu.on:
+    intel, version = facts.intel_iommu, facts.kernel.version
+    if intel is None and not facts.iommu.on:
         raise unknown(facts, "cpu", "the processor's maker")
-    if vendor != "GenuineIntel":
+    if not intel or _on_untold(facts):
         return False
     if version is None:
         if facts.iommu.on:
@@ -138,6 +138,16 @@ def _needs_intel(facts: Facts) -> bool:
         return True
     told_off = any(_switches_off(token) for token in split_cmdline(facts.kernel.cmdline or ""))
     return not facts.iommu.on and facts.firmware.dmar is True and facts.kernel.cmdline is not None and not told_off
+
+
+def _on_untold(facts: Facts) -> bool:
+    """The running kernel has the IOMMU on without having been told: its build says so, whatever its version is.
+
+    Debian's kernels do, 6.1 included (seen in Debian 12; CONFIG_INTEL_IOMMU_DEFAULT_ON).
+    """
+    line = facts.kernel.cmdline
+    told = line is None or any(_says(token, "intel_iommu", "on") for token in split_cmdline(line))
+    return bool(facts.iommu.on) and not told
 
 
 def _why_intel(facts: Facts) -> str:

@@ -115,7 +115,7 @@ def _iommu_off(facts: Facts, command: str) -> Finding:
             Actor.US,
             planned_argument_fix(facts, token, command, remove=True),
         )
-    if facts.cpu.vendor == INTEL:
+    if facts.intel_iommu:
         return _intel_off(facts, evidence, command)
     hint = "Look into the kernel log for AMD-Vi or DMAR errors, and into the firmware's setup for AMD-Vi or VT-d."
     return Finding(
@@ -172,14 +172,14 @@ def _intel_off(facts: Facts, evidence: list[str], command: str) -> Finding:
 
 
 def _table(facts: Facts) -> bool | None:
-    """Whether the firmware has the ACPI table that this CPU's IOMMU needs."""
+    """Whether the firmware has an IOMMU's ACPI table; of those that are unknown, the one of the CPU's maker counts."""
     firmware = facts.firmware
+    if firmware.dmar or firmware.ivrs:
+        return True
     if facts.cpu.vendor == INTEL:
         return firmware.dmar
     if facts.cpu.vendor == AMD:
         return firmware.ivrs
-    if firmware.dmar or firmware.ivrs:
-        return True
     return False if firmware.dmar is False and firmware.ivrs is False else None
 
 

@@ -318,12 +318,20 @@ def test_pinned_kernel_starts(machine: Simulated) -> None:
         ("GenuineIntel", (), "intel_iommu=on", "7.0.14-4-pve", False),
         ("AuthenticAMD", ("IVRS",), "quiet", "6.5.13-6-pve", True),
         ("AuthenticAMD", ("IVRS",), "amd_iommu=off", "7.0.14-4-pve", False),
-        ("AuthenticAMD", ("DMAR",), "amd_iommu=on", "7.0.14-4-pve", False),
+        ("AuthenticAMD", ("DMAR",), "amd_iommu=on", "7.0.14-4-pve", True),
+        ("AuthenticAMD", ("DMAR",), "quiet", "6.5.13-6-pve", False),
+        ("AuthenticAMD", (), "amd_iommu=on", "7.0.14-4-pve", False),
         ("AuthenticAMD", ("IVRS",), "iommu=off", "7.0.14-4-pve", False),
     ],
 )
 def test_when_the_iommu_is_on(vendor: str, tables: tuple[str, ...], line: str, release: str, expected: bool) -> None:
     assert iommu_on({"cpu": {"vendor": vendor}}, tables, line, release) is expected
+
+
+def test_a_kernel_may_be_built_with_the_iommu_on() -> None:
+    """As Debian's 6.1 is; the lab's capture brings `iommu_by_default` along."""
+    assert iommu_on({"iommu_by_default": True}, ("DMAR",), "quiet", "6.1.0-56-amd64")
+    assert not iommu_on({"iommu_by_default": True}, ("DMAR",), "intel_iommu=off", "6.1.0-56-amd64")
 
 
 @on("intel-6.5-grub")
@@ -485,6 +493,15 @@ def test_claim_without_a_rebuilt_image_or_without_the_module_does_not_bind(machi
     machine.write("/etc/modules-load.d/ours.conf", None)
     configure(machine, "")
     assert drivers(machine, GPU) == [None], "overridden, but nobody loaded vfio-pci"
+
+
+def test_a_bus_is_not_reset_for_one_of_two_functions(machine: Simulated) -> None:
+    """As a real kernel did it: function 0 shows `bus`, and the write is answered with ENOTTY."""
+    where = f"/sys/bus/pci/devices/{GPU}"
+    machine.write(f"{where}/reset", b"1")
+    machine.write(f"{where}/reset_method", b"bus")
+    with pytest.raises(Unreadable, match="Inappropriate ioctl"):
+        machine.write(f"{where}/reset", b"1")
 
 
 # -- starting --------------------------------------------------------------------------------

@@ -123,29 +123,30 @@ def _root_trouble(machine: dict[str, Any], line: str, booted: _Booting) -> str:
 
 
 def iommu_on(machine: dict[str, Any], tables: tuple[str, ...], line: str, release: str) -> bool:
-    """Intel: a DMAR table, and intel_iommu=on or a kernel from 6.8 that nobody told off. AMD: an IVRS table.
+    """Intel: a DMAR table, and intel_iommu=on or a kernel that has it on when nobody told it off. AMD: an IVRS table.
 
-    Sources: Proxmox administration guide (on by default from 6.8); kernel-parameters.txt, intel_iommu= and amd_iommu=
+    The table decides, not the processor: in a virtual machine they need not be of one maker (seen in QEMU).
+    Sources: Proxmox administration guide (on by default from 6.8); CONFIG_INTEL_IOMMU_DEFAULT_ON (`iommu_by_default` of
+    a machine whose kernels are built otherwise, as Debian's 6.1 is); kernel-parameters.txt, intel_iommu= and amd_iommu=
     (`amd_iommu=on` is no option and does nothing), iommu=off.
     """
     words = line.split()
     if not machine.get("firmware", {}).get("iommu", True) or "iommu=off" in words:
         return False
-    if machine.get("cpu", {}).get("vendor") == "AuthenticAMD":
-        return "IVRS" in tables and "amd_iommu=off" not in words
     if "DMAR" not in tables:
-        return False
+        return "IVRS" in tables and "amd_iommu=off" not in words
     said = [option for word in words if word.startswith("intel_iommu=") for option in word[12:].split(",")]
     switches = [option for option in said if option in ("on", "off")]
     if switches:
         return switches[-1] == "on"
-    return initramfs.release_key(release)[:2] >= ((6, ""), (8, ""))
+    by_version = initramfs.release_key(release)[:2] >= ((6, ""), (8, ""))
+    return bool(machine.get("iommu_by_default", by_version))
 
 
 def _iommu(world: World, machine: dict[str, Any], line: str, release: str) -> list[str]:
     """Lay down or take away groups and units; returns what the kernel says about it."""
-    on = iommu_on(machine, world.names("/sys/firmware/acpi/tables"), line, release)
-    intel = machine.get("cpu", {}).get("vendor") != "AuthenticAMD"
+    tables = world.names("/sys/firmware/acpi/tables")
+    on, intel = iommu_on(machine, tables, line, release), "DMAR" in tables
     groups = _groups(machine, line) if on else {}
     _show_units(world, on)
     _show_groups(world, groups, line)

@@ -2,7 +2,8 @@
 
 1. The firmware's framebuffer (simpledrm) shows first, unless `initcall_blacklist=sysfb_init` forbids it; the native
    driver of the boot display takes over when it binds. vfio-pci evicts whatever is there from a VGA-class function
-   (drivers/vfio/pci: aperture helpers, kernels 6.1 to 6.18).
+   (drivers/vfio/pci: aperture helpers, kernels 6.1 to 6.18). With several displays the driver that registers first has
+   fb0, whichever the boot display is (seen in Debian 12); a machine made from a recording says which: `console`.
 2. A framebuffer that was evicted, or whose driver let go, does not come back before the next start.
 """
 
@@ -18,7 +19,7 @@ def settle(world: World, fresh: bool = False) -> None:
     """Bring the framebuffer into step with the drivers. `fresh`: the machine has just started."""
     machine = world.machine()
     screens = machine.get("screens", {})
-    primary = next((address for address in world.addresses() if world.attribute(address, "boot_vga") == "1"), None)
+    primary = machine.get("console") or _boot_display(world)
     now = world.link(_LINK) if not fresh else _first(world)
     if primary is not None:
         driver = world.driver_of(primary)
@@ -34,6 +35,10 @@ def settle(world: World, fresh: bool = False) -> None:
     shown = f"0 {name}\n" if name else ""
     if world.text("/proc/fb") != shown:
         world.put("/proc/fb", shown)
+
+
+def _boot_display(world: World) -> str | None:
+    return next((address for address in world.addresses() if world.attribute(address, "boot_vga") == "1"), None)
 
 
 def _first(world: World) -> str | None:

@@ -314,12 +314,14 @@ class _Gaps:
             "groups": self._groups(addresses),
             "early": sorted({natural[one]["module"] for one in natural if self._early(one) and natural[one]["module"]}),
             "cpu": {"vendor": vendor},
+            **self._iommu_default(line),
             "firmware": {"uefi": uefi, "iommu": True},
             "esps": esps,
             "boot_order": [esp["uuid"] for esp in esps] or ["disk"],
             "root": root,
             "root_devices": [],
             "screens": self._screens(addresses, natural),
+            **({"console": console} if (console := self._console()) in natural else {}),
             "classes": {
                 one: {natural[one]["driver"]: links} for one, links in self.copy.links.items() if one in natural
             },
@@ -394,13 +396,19 @@ class _Gaps:
         self.world.make_dir("/sys/class/graphics")
         found: dict[str, list[str]] = {}
         for address in addresses:
-            if self.world.attribute(address, "boot_vga") == "1" and address in natural:
+            shows = self.world.attribute(address, "boot_vga") == "1" or address == self._console()
+            if shows and address in natural:
                 home = f"{self.copy.homes[address]}/graphics/fb0"
                 if self._missing(f"{home}/name", f"framebuffer of {address}"):
                     self.world.put(f"{home}/name", f"{natural[address]['driver']}drmfb\n")
                     self.world.put_link(f"{home}/device", "../../")
                 found[address] = ["card0", "", ""]
         return found
+
+    def _console(self) -> str:
+        """The function whose framebuffer is the first: of several drivers the quickest, not the boot display's."""
+        behind = _PCI.findall(self.copy.link("/sys/class/graphics/fb0") or "")
+        return behind[-1] if behind else ""
 
     # -- system ------------------------------------------------------------------------------
 
@@ -456,20 +464,26 @@ class _Gaps:
             etc.processors(self.world, vendor, "simulated", 4)
         else:
             vendor = "AuthenticAMD" if "AuthenticAMD" in text else "GenuineIntel"
-        table = "IVRS" if vendor == "AuthenticAMD" else "DMAR"
         tables = self.copy.names("/sys/firmware/acpi/tables", none_is_file=True)
+        table = next((one for one in ("DMAR", "IVRS") if one in (tables or ())), "")
+        table = table or ("IVRS" if vendor == "AuthenticAMD" else "DMAR")
         if tables is None and self._missing(f"/sys/firmware/acpi/tables/{table}", f"ACPI table {table}"):
             sysfs.acpi_table(self.world, table)
         elif tables is not None and table in tables and not self.world.exists(f"/sys/firmware/acpi/tables/{table}"):
             self.invented.append(f"content of ACPI table {table}")
             sysfs.acpi_table(self.world, table)
-        self._units(vendor)
+        self._units(table)
         return vendor
 
-    def _units(self, vendor: str) -> None:
+    def _iommu_default(self, line: str) -> dict[str, bool]:
+        """A kernel that has Intel's IOMMU on without being told is built so, whatever its version is."""
+        told = any(word.startswith("intel_iommu=") for word in line.split())
+        return {"iommu_by_default": True} if self.world.names("/sys/class/iommu") and not told else {}
+
+    def _units(self, table: str) -> None:
         """The directories of IOMMU units, so that switching it on has something to show."""
         if not self.world.names("/sys/class/iommu"):
-            name, kind = ("ivhd0", "amd-iommu") if vendor == "AuthenticAMD" else ("dmar0", "intel-iommu")
+            name, kind = ("ivhd0", "amd-iommu") if table == "IVRS" else ("dmar0", "intel-iommu")
             self.invented.append(f"IOMMU unit {name}")
             self.world.put(f"/sys/devices/virtual/iommu/{name}/{kind}/cap", "1c0000c40660462\n")
 
@@ -486,10 +500,18 @@ class _Gaps:
                 self.invented.append(f"version of {package}")
         return found
 
+    def _node(self) -> str:
+        """The node's name where no file tells it: the one that /etc/pve/local leads to (pmxcfs(8))."""
+        local = posixpath.basename(self.copy.link("/etc/pve/local") or "")
+        if re.fullmatch(r"[A-Za-z0-9-]{1,63}", local):
+            return local
+        self.invented.append("/etc/hostname")
+        return "pve"
+
     def _system(self, line: str, zfs: bool, release: str, pve: dict[str, str]) -> None:
         world = self.world
-        if self._missing("/etc/hostname"):
-            world.put("/etc/hostname", "pve\n")
+        if not world.exists("/etc/hostname"):
+            world.put("/etc/hostname", self._node() + "\n")
         node = (world.text("/etc/hostname") or "").strip().split(".")[0]
         if not re.fullmatch(r"[A-Za-z0-9-]{1,63}", node):
             node = "pve"
