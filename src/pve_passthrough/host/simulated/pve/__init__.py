@@ -13,6 +13,7 @@
                  "modprobe:vfio-pci" (there is no such module)
    guests        the inside of guests, see `agent` and `guests`
 4. Hookscripts are never executed: a tree may come from strangers. That they exist and are executable is still asked.
+5. The same programs work in earnest where `answer` gets a node with a `Machinery` over a world that is a real machine.
 """
 
 from __future__ import annotations
@@ -27,25 +28,32 @@ from .node import Die, Node, node_of
 _Program = Callable[[Node, Sequence[str]], int]
 
 
-def _command(program: _Program) -> Callable[[World, Sequence[str], bytes], Ran]:
-    def command(world: World, argv: Sequence[str], stdin: bytes) -> Ran:
-        node = node_of(world)
-        try:
-            rc = program(node, argv[1:])
-        except Die as died:
-            rc = died.rc
-            node.out += [f"{died.log}\n"] if died.log else []
-            node.err.append(f"{died.text}\n")
-        return Ran(rc, "".join(node.out), "".join(node.err))
+PROGRAMS: dict[str, _Program] = {
+    "ha-manager": programs.ha_manager,
+    "pvesh": pvesh.run,
+    "pvesm": programs.pvesm,
+    "pveversion": programs.pveversion,
+    "qm": qm.run,
+}
+"""Program name → function(node, its arguments), giving the exit code or raising `Die`."""
 
-    return command
+
+def answer(program: _Program, node: Node, argv: Sequence[str]) -> Ran:
+    """Run a program with its arguments on a node; what it said and its exit code."""
+    try:
+        rc = program(node, argv)
+    except Die as died:
+        rc = died.rc
+        node.out += [f"{died.log}\n"] if died.log else []
+        node.err.append(f"{died.text}\n")
+    return Ran(rc, "".join(node.out), "".join(node.err))
+
+
+def _command(program: _Program) -> Callable[[World, Sequence[str], bytes], Ran]:
+    return lambda world, argv, stdin: answer(program, node_of(world), argv[1:])
 
 
 COMMANDS: dict[str, Callable[[World, Sequence[str], bytes], Ran]] = {
-    "ha-manager": _command(programs.ha_manager),
-    "pvesh": _command(pvesh.run),
-    "pvesm": _command(programs.pvesm),
-    "pveversion": _command(programs.pveversion),
-    "qm": _command(qm.run),
+    name: _command(program) for name, program in PROGRAMS.items()
 }
 """Program name → function(world, argv with the program's name first, stdin) → what it said."""

@@ -5,6 +5,7 @@
    preparation of every function, QEMU.
 3. Hookscripts are looked at but never executed: a simulated tree may come from strangers.
 4. The inside of a guest is machine.json's `guests`: `acpi: false` ignores the power button, `agent: true` answers.
+5. A node with a `machinery` has real guests: then it starts, ends and asks them, and runs their hookscripts.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from . import ha, inventory, mappings, passthrough, storage
 from .changes import after_stop, apply_pending, is_running
 from .config import Config, check_lock, load, options_of, vmids
 from .node import Die, Node, now
+
+SHUTDOWN_SECONDS = 60
+"""How long a guest that was asked to end is waited for when nobody says so."""
 
 
 def pid_path(vmid: int) -> str:
@@ -47,17 +51,30 @@ def start(node: Node, vmid: int, skiplock: bool = False) -> None:
     apply_pending(node, vmid)
     config = load(node, vmid)
     _check_hookscript(node, config)
+    _hook(node, vmid, config.active, "pre-start", fatal=True)
     found = command(node, config, True)
     passthrough.reserve(node, vmid, found, f"time:{now() + passthrough.RESERVED_SECONDS}")
     try:
         for entry in found:
             passthrough.prepare(node, vmid, entry)
-        _qemu(node, config, found)
+        pid = node.machinery.start(node, config, found) if node.machinery else _qemu(node, config, found)
     except Die:
         passthrough.release(node, vmid)
         passthrough.remove_mdevs(node, vmid, config.active)
         raise
-    _runs(node, config, found)
+    _runs(node, config, found, pid)
+    _hook(node, vmid, config.active, "post-start")
+
+
+def _hook(node: Node, vmid: int, values: dict[str, str], phase: str, fatal: bool = False) -> None:
+    """A hookscript is called as `SCRIPT ID PHASE`; a failure of pre-start ends the start, others are told only."""
+    if node.machinery is None or "hookscript" not in values:
+        return
+    wrong = node.machinery.hook(node, storage.volume_path(node, values["hookscript"]), vmid, phase)
+    if wrong and fatal:
+        raise Die(f"hookscript error for {vmid} on {phase}: {wrong}\n")
+    if wrong:
+        node.warn(f"hookscript error for {vmid} on {phase}: {wrong}")
 
 
 def _check_hookscript(node: Node, config: Config) -> None:
@@ -116,7 +133,8 @@ def _check_bridges(node: Node, values: dict[str, str]) -> None:
             raise Die("start failed: QEMU exited with code 1")
 
 
-def _qemu(node: Node, config: Config, found: list[passthrough.Entry]) -> None:
+def _qemu(node: Node, config: Config, found: list[passthrough.Entry]) -> int:
+    """The process id that a simulated QEMU would have; its refusals."""
     refusal = passthrough.qemu_refusal(node, config, found)
     if refusal is None and node.fault(f"qemu:{config.vmid}"):
         refusal = ""
@@ -124,6 +142,12 @@ def _qemu(node: Node, config: Config, found: list[passthrough.Entry]) -> None:
         refusal = "kvm: cannot set up guest memory 'pc.ram': Cannot allocate memory"
     if refusal is not None:
         raise Die("start failed: QEMU exited with code 1", 255, refusal)
+    state = node.state()
+    pid = int(state.get("next_pid", 2000))
+    state["next_pid"] = pid + 7
+    node.world.save_state(state)
+    node.world.put(pid_path(config.vmid), f"{pid}\n")
+    return pid
 
 
 def _memory(node: Node, config: Config) -> int:
@@ -137,17 +161,14 @@ def _host_memory(node: Node) -> float:
     return int(match.group(1)) / 1024 if match else float("inf")
 
 
-def _runs(node: Node, config: Config, found: list[passthrough.Entry]) -> None:
+def _runs(node: Node, config: Config, found: list[passthrough.Entry], pid: int) -> None:
     state = node.state()
-    pid = int(state.get("next_pid", 2000))
-    state["next_pid"] = pid + 7
     state.setdefault("running", {})[str(config.vmid)] = {
         "config": config.active,
         "devices": _guest_addresses(found),
         "since": now(),
     }
     node.world.save_state(state)
-    node.world.put(pid_path(config.vmid), f"{pid}\n")
     if any(not entry.mdev and entry.taken for entry in found):
         passthrough.reserve(node, config.vmid, found, f"pid:{pid}")
 
@@ -173,10 +194,13 @@ def stop(node: Node, vmid: int, skiplock: bool = False) -> None:
     config = load(node, vmid)
     check_lock(config, skiplock)
     if is_running(node, vmid):
-        _ended(node, vmid)
+        _hook(node, vmid, config.active, "pre-stop")
+        if node.machinery:
+            node.machinery.end(node, vmid)
+        ended(node, vmid)
 
 
-def _ended(node: Node, vmid: int) -> None:
+def ended(node: Node, vmid: int) -> None:
     """The clean-up after a run: nothing is bound back to a host driver."""
     config = running_with(node, vmid).get("config", {})
     state = node.state()
@@ -185,43 +209,54 @@ def _ended(node: Node, vmid: int) -> None:
     node.world.put(pid_path(vmid), None)
     passthrough.release(node, vmid)
     after_stop(node, vmid, config)
+    _hook(node, vmid, config, "post-stop")
 
 
-def shutdown(node: Node, vmid: int, force: bool = False) -> None:
-    """Ask the guest to end. Raises `Die` when it does not within the time-out (nothing really waits)."""
+def shutdown(node: Node, vmid: int, force: bool = False, seconds: int = SHUTDOWN_SECONDS) -> None:
+    """Ask the guest to end. Raises `Die` when it does not within the time-out (a simulated guest is not waited for)."""
     config = load(node, vmid)
     check_lock(config)
     if not is_running(node, vmid):
         node.err.append(f"VM {vmid} not running\n\n")
         return
-    _ask_to_end(node, config, vmid, force)
+    _ask_to_end(node, config, vmid, force, seconds)
 
 
-def _ask_to_end(node: Node, config: Config, vmid: int, force: bool) -> None:
+def _ask_to_end(node: Node, config: Config, vmid: int, force: bool, seconds: int) -> None:
     guest = node.guest(vmid)
     wants_agent = options_of(node, "agent", config.active.get("agent", "0")).get("enabled") == "1"
-    if wants_agent and not guest.get("agent"):
+    _hook(node, vmid, config.active, "pre-stop")
+    answers = node.machinery.answers(node, vmid) if node.machinery else bool(guest.get("agent"))
+    if wants_agent and not answers:
         socket = "qga" if node.major >= 9 else "qmp"
         node.say(f"QEMU Guest Agent is not running - VM {vmid} {socket} command 'guest-ping' failed - got timeout")
-    if guest.get("acpi", True) or (wants_agent and guest.get("agent")):
-        _ended(node, vmid)
+    if node.machinery:
+        obeyed = node.machinery.power_button(node, vmid, wants_agent and answers, seconds)
+    else:
+        obeyed = bool(guest.get("acpi", True) or (wants_agent and answers))
+    if obeyed:
+        ended(node, vmid)
     elif force:
         node.say("VM still running - terminating now with SIGTERM")
-        _ended(node, vmid)
+        if node.machinery:
+            node.machinery.end(node, vmid)
+        ended(node, vmid)
     else:
         raise Die("VM quit/powerdown failed - got timeout")
 
 
-def reboot(node: Node, vmid: int) -> None:
+def reboot(node: Node, vmid: int, seconds: int = SHUTDOWN_SECONDS) -> None:
     config = load(node, vmid)
     check_lock(config)
-    _ask_to_end(node, config, vmid, False)
+    _ask_to_end(node, config, vmid, False, seconds)
     start(node, vmid)
 
 
 def reset(node: Node, vmid: int) -> None:
     check_lock(load(node, vmid))
     _require_running(node, vmid)
+    if node.machinery:
+        node.machinery.reset(node, vmid)
 
 
 def suspend(node: Node, vmid: int, to_disk: bool) -> None:
@@ -243,6 +278,8 @@ def resume(node: Node, vmid: int) -> None:
 
 
 def _set_paused(node: Node, vmid: int, paused: bool) -> None:
+    if node.machinery:
+        node.machinery.pause(node, vmid, paused)
     state = node.state()
     state.setdefault("running", {}).setdefault(str(vmid), {})["paused"] = paused
     node.world.save_state(state)

@@ -11,12 +11,16 @@ import errno
 import hashlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..world import World
+
+if TYPE_CHECKING:
+    from .config import Config
+    from .passthrough import Entry
 
 DEFAULT_VERSIONS = {"version": "9.2.11", "repoid": "14a22df35955d97d", "qemu_server": "9.2.6"}
 """What a node is when machine.json does not say: the newer of the two recorded ones."""
@@ -42,6 +46,34 @@ class NotCovered(Die):
         super().__init__(f"the simulated Proxmox does not know: {what}")
 
 
+class Machinery(Protocol):
+    """What runs guests in earnest, where there is more than a simulation. Every method raises `Die` in PVE's words."""
+
+    def start(self, node: Node, config: Config, found: Sequence[Entry]) -> int:
+        """Start QEMU over the prepared devices; its process id. /run/qemu-server/ID.pid is there afterwards."""
+
+    def end(self, node: Node, vmid: int) -> None:
+        """The guest's QEMU is gone when this returns."""
+
+    def power_button(self, node: Node, vmid: int, through_agent: bool, seconds: int) -> bool:
+        """Ask the guest to end, by its agent or by ACPI; whether it was gone in time."""
+
+    def reset(self, node: Node, vmid: int) -> None:
+        """Press the reset button."""
+
+    def pause(self, node: Node, vmid: int, paused: bool) -> None:
+        """Stop or continue the guest's processors."""
+
+    def hook(self, node: Node, path: str, vmid: int, phase: str) -> str:
+        """Run a hookscript; empty when it ended with 0, else what is wrong with it."""
+
+    def answers(self, node: Node, vmid: int) -> bool:
+        """Whether the guest's agent answers a ping."""
+
+    def ask(self, node: Node, vmid: int, command: str, arguments: dict[str, Any]) -> Any:
+        """One command of the agent's own protocol; its `return`."""
+
+
 @dataclass(slots=True)
 class Node:
     """The node of a world, and the text that the running command has said so far."""
@@ -54,6 +86,8 @@ class Node:
     out: list[str] = field(default_factory=list)
     err: list[str] = field(default_factory=list)
     in_task: bool = False
+    machinery: Machinery | None = None
+    """None: nothing runs anywhere, starts and answers are simulated."""
 
     def say(self, line: str) -> None:
         self.out.append(f"{line}\n")

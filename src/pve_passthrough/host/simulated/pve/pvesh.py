@@ -19,7 +19,7 @@ from .config import load, vmids
 from .node import Die, Node, NotCovered, versions
 from .options import FILE_ONLY, config_id, guest_options
 from .output import FORMATS, formatted
-from .qm import request_ha, snapshot
+from .qm import patience, request_ha, snapshot
 from .schema import Format, Invalid, Prop, judge
 from .tasks import run_task
 
@@ -419,7 +419,8 @@ def _shutdown(call: Call) -> str:
     node, vmid = call.node, call.vmid
     if ha.managed(node, vmid):
         return _task(call, "hastop", lambda: request_ha(node, vmid, "stop"))
-    return _task(call, "qmshutdown", lambda: guests.shutdown(node, vmid, call.options.get("forceStop") == "1"))
+    force, seconds = call.options.get("forceStop") == "1", patience(call.options)
+    return _task(call, "qmshutdown", lambda: guests.shutdown(node, vmid, force, seconds))
 
 
 def _reboot(call: Call) -> str:
@@ -428,7 +429,7 @@ def _reboot(call: Call) -> str:
     load(node, vmid)
     if not changes.is_running(node, vmid):
         raise Die(f"VM {vmid} not running\n", 2)
-    return _task(call, "qmreboot", lambda: guests.reboot(node, vmid))
+    return _task(call, "qmreboot", lambda: guests.reboot(node, vmid, patience(call.options)))
 
 
 # -- the agent ------------------------------------------------------------------------------------

@@ -183,20 +183,26 @@ def request_ha(node: Node, vmid: int, what: str) -> None:
         ha.set_values(node, vmid, {"state": "started"})
 
 
+def patience(options: Mapping[str, str]) -> int:
+    """`--timeout` in seconds."""
+    return int(options.get("timeout", guests.SHUTDOWN_SECONDS))
+
+
 def _shutdown(node: Node, argv: Sequence[str]) -> int:
     table = {"timeout": _COUNT, "forceStop": _FLAG, "skiplock": _FLAG, "keepActive": _FLAG}
     vmid, _, options = _read("shutdown", argv, table, 1)
     if ha.managed(node, vmid):
         return _task(node, "hastop", vmid, lambda: request_ha(node, vmid, "stop"))
-    return _task(node, "qmshutdown", vmid, lambda: guests.shutdown(node, vmid, options.get("forceStop") == "1"))
+    force, seconds = options.get("forceStop") == "1", patience(options)
+    return _task(node, "qmshutdown", vmid, lambda: guests.shutdown(node, vmid, force, seconds))
 
 
 def _reboot(node: Node, argv: Sequence[str]) -> int:
-    vmid, _, _ = _read("reboot", argv, {"timeout": _COUNT}, 1)
+    vmid, _, options = _read("reboot", argv, {"timeout": _COUNT}, 1)
     load(node, vmid)
     if not changes.is_running(node, vmid):
         raise Die(f"VM {vmid} not running\n\nVM {vmid} not running", 2)
-    return _task(node, "qmreboot", vmid, lambda: guests.reboot(node, vmid))
+    return _task(node, "qmreboot", vmid, lambda: guests.reboot(node, vmid, patience(options)))
 
 
 def _reset(node: Node, argv: Sequence[str]) -> int:
@@ -245,7 +251,7 @@ def _exec(node: Node, argv: Sequence[str]) -> int:
     vmid, _, options = _read("guest exec", [words.words[0]], table, 1)
     options |= params(words, table, usage)
     if options.get("synchronous", "1") == "1":
-        node.out.append(pretty(agent.execute(node, vmid, program)))
+        node.out.append(pretty(agent.execute(node, vmid, program, int(options.get("timeout", agent.EXEC_SECONDS)))))
     else:
         node.out.append(pretty({"pid": agent.exec_start(node, vmid, program)}))
     return 0
