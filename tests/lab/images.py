@@ -1,0 +1,68 @@
+"""Disk images of lab hosts, one per Debian: a kept tree, made a host, with the program and the stand-in Proxmox."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from . import disk, host_tree, stand_in
+from .nested import kernel
+from .programs import Say
+from .root import kernel_of, tree
+
+
+@dataclass(slots=True)
+class Image:
+    """A bootable disk and, for a quick start without firmware, its kernel and initramfs."""
+
+    disk: Path
+    kernel: Path
+    initrd: Path
+
+
+class Workshop:
+    """Makes each image once, when it is first asked for, in a folder that is removed at the end of the run."""
+
+    def __init__(self, folder: Path, deb: Path, say: Say) -> None:
+        self.folder, self.deb, self._say = folder, deb, say
+        self._made: dict[tuple[str, str], Image] = {}
+
+    def image(self, suite: str, arguments: str = "") -> Image:
+        """`arguments`: more words on the kernel's command line, as an administrator left them. Raises LabError."""
+        key = (suite, arguments)
+        if key not in self._made:
+            self._made[key] = self._make(suite, arguments)
+        return self._made[key]
+
+    def plain_tree(self, suite: str) -> Path:
+        """The tree of packages alone; nobody may change it."""
+        return tree(suite, self._say)
+
+    def qemu(self, new: bool) -> tuple[str, ...]:
+        """This machine's QEMU, or (`new`) that of Debian 13, started with its own loader and libraries."""
+        return self._new_qemu if new else ("qemu-system-x86_64",)
+
+    @cached_property
+    def _new_qemu(self) -> tuple[str, ...]:
+        root = self.plain_tree("trixie")
+        libraries = root / "usr/lib/x86_64-linux-gnu"
+        data = [word for name in ("qemu", "seabios") for word in ("-L", str(root / "usr/share" / name))]
+        loader = str(root / "usr/lib64/ld-linux-x86-64.so.2")
+        program = str(root / "usr/bin/qemu-system-x86_64")
+        ipxe = str(root / "usr/lib/ipxe/qemu")
+        return (loader, "--library-path", f"{libraries}:{libraries}/pulseaudio", program, *data, "-L", ipxe)
+
+    def _make(self, suite: str, arguments: str) -> Image:
+        root = self.folder / f"root-{suite}"
+        host_tree.copy(self.plain_tree(suite), root)
+        host_tree.prepare(root, suite, self.deb, arguments)
+        stand_in.install(root, suite)
+        made = Image(*(self.folder / f"{len(self._made)}-{name}" for name in ("disk.raw", "vmlinux", "initrd")))
+        release = kernel_of(root)
+        made.kernel.write_bytes(kernel.unpacked((root / f"boot/vmlinuz-{release}").read_bytes()))
+        shutil.copy(root / f"boot/initrd.img-{release}", made.initrd)
+        disk.build(root, made.disk)
+        shutil.rmtree(root)
+        return made

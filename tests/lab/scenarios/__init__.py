@@ -1,0 +1,34 @@
+"""What is tried in the lab, in the order of its worth: a run that is short of time leaves out the last ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..lab import Lab
+from . import main_job, package, power_cuts, topologies, twins
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """name · about: one line for `--list` · seconds: what it takes on an idle machine of two cores."""
+
+    name: str
+    about: str
+    seconds: int
+    run: Callable[[Lab], None]
+
+
+ALL = (
+    Scenario("main-job", "a card by its IDs to a guest that sees it, and back to the byte", 480, main_job.run),
+    Scenario("twins", "one of two identical cards by its address; a kernel argument", 360, twins.run),
+    Scenario("power-cuts", "the plug is pulled at three moments of apply; Debian 13", 420, power_cuts.run),
+    Scenario("zoo", "every kind of slot and its group; binding at run time; a group not viable", 120, topologies.zoo),
+    Scenario("amd", "groups on an AMD IOMMU", 80, topologies.amd),
+    Scenario("virtio-iommu", "groups on a virtio-iommu", 80, topologies.virtio),
+    Scenario(
+        "no-remapping", "no interrupt remapping: refused by the kernel and foretold", 100, topologies.no_remapping
+    ),
+    Scenario("package", "the .deb installed, used, removed and purged in both Debians", 180, package.scenario),
+)
+"""Every scenario is independent of the others."""

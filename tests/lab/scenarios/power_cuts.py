@@ -1,0 +1,85 @@
+"""The plug is pulled while the program changes the host: the next boot takes it back, or to its end."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from .. import answers
+from ..answers import Answers
+from ..hardware import HOST_INTEL
+from ..lab import CHANGE_SECONDS, Lab, phase
+from ..machine import Machine
+from ..programs import LabError
+from ..stand_in import VMID
+from .main_job import CARD
+
+_OURS = "/etc/modprobe.d/pve-passthrough.conf"
+_APPLY = ("/usr/bin/pve-passthrough", "apply", CARD[0][:-2], "--vm", str(VMID), "--accept", "console", "--yes")
+_UNIT = "pve-passthrough-resume.service"
+
+
+def run(lab: Lab) -> None:
+    """On Debian 13, started by UEFI and GRUB: one apply, its disk kept at three moments, one boot from each."""
+    with lab.host("power-cuts", HOST_INTEL, "trixie") as machine:
+        step = lab.report.step
+        files, before = answers.files(machine), answers.kernel(machine)
+        with step("apply is under way: the disk after the first write, and amid the new initramfs"):
+            machine.agent.begin(_APPLY)
+            _await(machine, f"test -e {_OURS}")
+            first = machine.freeze_disk()
+            _await(machine, "pgrep -x mkinitramfs")
+            time.sleep(10)
+            amid = machine.freeze_disk()
+        with step("QEMU is killed when apply has ended and the reboot is due"):
+            _await(machine, "grep -q boot-needed /var/lib/pve-passthrough/runs/*/journal.jsonl")
+            machine.power_cut()
+        with step("that boot is the one the run waited for: it ends, and the card is bound"):
+            machine.start()
+            assert phase(machine) == "KEPT", _journal(machine)
+            assert {answers.kernel(machine).functions[address].driver for address in CARD} == {"vfio-pci"}
+        machine.power_cut()
+        for disk, moment in ((amid, "amid the new initramfs"), (first, "after the first write")):
+            if lab.report.left < 0:
+                lab.report.skip(f"cut {moment}: the boot unit retreats", "no time left")
+                continue
+            with step(f"cut {moment}: the boot unit retreats before guests start, nothing half done"):
+                _retreats(lab, machine, disk, files, before)
+
+
+def _retreats(lab: Lab, machine: Machine, disk: Path, files: dict[str, str], before: Answers) -> None:
+    machine.insert(disk)
+    machine.start()
+    try:
+        assert phase(machine) == "UNDONE", _journal(machine)
+        changed = answers.differences(files, answers.files(machine))
+        assert not changed, f"not as before: {changed}"
+        assert answers.kernel(machine).drivers() == before.drivers()
+        assert not machine.shell("ls /var/lib/pve-passthrough/unfinished 2>/dev/null; true")
+        assert _order(machine) == [_UNIT, "pve-guests.service"], _order(machine)
+    finally:
+        machine.power_cut()
+
+
+def _await(machine: Machine, question: str) -> None:
+    """Until a question to the shell is answered with yes."""
+    until = time.monotonic() + CHANGE_SECONDS
+    while machine.run("/bin/sh", "-c", question).rc != 0:
+        if time.monotonic() > until:
+            raise LabError(f"not within {CHANGE_SECONDS:.0f} s: {question}")
+        time.sleep(0.2)
+
+
+def _order(machine: Machine) -> list[str]:
+    """The two units in the order in which they became active or ended, by the system's own clock."""
+    ended = machine.shell(
+        f"systemctl show -p ExecMainExitTimestampMonotonic --value {_UNIT};"
+        "systemctl show -p ExecMainStartTimestampMonotonic --value pve-guests.service"
+    ).split()
+    return [name for _, name in sorted(zip(map(int, ended), (_UNIT, "pve-guests.service"), strict=True))]
+
+
+def _journal(machine: Machine) -> str:
+    return machine.shell(
+        f"journalctl -b --no-pager -u {_UNIT}; cat /var/lib/pve-passthrough/runs/*/journal.jsonl; true"
+    )
