@@ -6,20 +6,24 @@ Exit: 0 every scenario that was tried passed · 1 something failed, or nothing c
 from __future__ import annotations
 
 import argparse
+import fcntl
 import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from . import programs, scenarios
 from .images import Workshop
 from .lab import Lab
-from .programs import LabError
+from .programs import LabError, Say
 from .report import Broken, Report
 from .scenarios import Scenario
 
-MINUTES = 25.0
+MINUTES = 45.0
+_PREFIX, _LOCK = "pve-passthrough-lab-", "in-use"
 _ROOM = 12 << 30
 """Bytes: two trees, two images, and what machines write."""
 
@@ -37,13 +41,34 @@ def main() -> int:
     except LabError as error:
         print(f"the lab cannot run here: {error}", file=sys.stderr)
         return 1
-    with tempfile.TemporaryDirectory(prefix="pve-passthrough-lab-", dir=asked.scratch) as folder:
+    sweep(Path(asked.scratch), report.say)
+    with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=asked.scratch) as folder, _in_use(Path(folder)):
         if shutil.disk_usage(folder).free < _ROOM:
             print(f"the lab cannot run here: {folder} has less than {_ROOM >> 30} GiB free", file=sys.stderr)
             return 1
         _all(report, Path(folder), [one for one in scenarios.ALL if not asked.only or one.name in asked.only])
     print(report.table())
     return 1 if report.failed else 0
+
+
+@contextmanager
+def _in_use(folder: Path) -> Iterator[None]:
+    """For as long as this process lives nobody takes the folder for a leftover."""
+    with (folder / _LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def sweep(scratch: Path, say: Say) -> None:
+    """Remove what runs that were killed have left behind; a run that goes on holds its lock."""
+    for folder in sorted(scratch.glob(f"{_PREFIX}*")):
+        try:
+            with (folder / _LOCK).open("r") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            continue  # held by a run, or about to be locked
+        say(f"{folder}: left behind by a run that was killed, removed")
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _arguments() -> argparse.Namespace:

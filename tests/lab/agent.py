@@ -73,13 +73,17 @@ class Agent:
         """A program's end. Raises LabError when it takes longer than `seconds`."""
         pid = self.begin(argv, stdin)
         until = time.monotonic() + seconds
-        while True:
-            state = self.ask("guest-exec-status", pid=pid)
-            if state["exited"]:
-                break
+        while (said := self.ended(pid)) is None:
             if time.monotonic() > until:
                 raise LabError(f"{' '.join(argv)[:200]} did not end within {seconds:.0f} s in the lab host")
             time.sleep(_POLL_SECONDS)
+        return said
+
+    def ended(self, pid: int) -> Said | None:
+        """How a program that was begun has ended; None while it runs. The agent tells it once."""
+        state = self.ask("guest-exec-status", pid=pid)
+        if not state["exited"]:
+            return None
         return Said(
             int(state.get("exitcode", 128 + int(state.get("signal", 0)))),
             base64.b64decode(state.get("out-data", "")).decode(errors="replace"),

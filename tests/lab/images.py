@@ -40,12 +40,13 @@ class Workshop:
         """The tree of packages alone; nobody may change it."""
         return tree(suite, self._say)
 
-    def qemu(self, new: bool) -> tuple[str, ...]:
-        """This machine's QEMU, or (`new`) that of Debian 13, started with its own loader and libraries."""
-        return self._new_qemu if new else ("qemu-system-x86_64",)
-
     @cached_property
-    def _new_qemu(self) -> tuple[str, ...]:
+    def qemu(self) -> tuple[str, ...]:
+        """Debian 13's QEMU, started with its own loader and libraries, whatever this machine is.
+
+        Its TCG does the same work in half the time of Debian 12's (an initramfs: 64 s against 144 s of CPU), and only
+        it has an AMD IOMMU with interrupt remapping that Linux accepts. Raises LabError.
+        """
         root = self.plain_tree("trixie")
         libraries = root / "usr/lib/x86_64-linux-gnu"
         data = [word for name in ("qemu", "seabios") for word in ("-L", str(root / "usr/share" / name))]

@@ -34,7 +34,7 @@ class Lab:
         its installed boot loader passes."""
         with self.report.step(f"Debian tree and disk image: {suite}"):
             image = self.workshop.image(suite, arguments)
-            qemu = self.workshop.qemu(hardware.new)
+            qemu = self.workshop.qemu
         start = None if direct is None else Direct(image.kernel, image.initrd, direct)
         machine = Machine(self.workshop.folder / name, hardware, image.disk, qemu, start)
         try:

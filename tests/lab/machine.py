@@ -54,7 +54,7 @@ class Machine:
         folder: Path,
         hardware: Hardware,
         base: Path,
-        qemu: Sequence[str] = ("qemu-system-x86_64",),
+        qemu: Sequence[str],
         direct: Direct | None = None,
         memory_mib: int = 3072,
     ) -> None:

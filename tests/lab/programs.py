@@ -22,7 +22,6 @@ class Unavailable(LabError):
 
 NEEDED = {
     "mmdebstrap": "mmdebstrap",
-    "qemu-system-x86_64": "qemu-system-x86",
     "qemu-img": "qemu-utils",
     "mke2fs": "e2fsprogs",
     "mkfs.vfat": "dosfstools",

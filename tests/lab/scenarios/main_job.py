@@ -13,6 +13,7 @@ from . import looking, nested_guest
 CARD = ("0000:01:00.0", "0000:01:00.1")
 ROOT_DISK = "0000:02:00.0"
 MANAGEMENT = "0000:04:00.0"
+ACCEPTED = ("--accept", "console", "--accept", "only-display")
 _PLACES = ("/etc/modprobe.d/pve-passthrough.conf", "/etc/modules-load.d/pve-passthrough.conf")
 
 
@@ -35,7 +36,7 @@ def run(lab: Lab) -> None:
         with step("apply writes the files and rebuilds the initramfs; nothing moves yet"):
             _apply(machine, before)
         with lab.report.aside("the simulated host predicts it: after apply"):
-            twin.apply(CARD[0][:-2], "console")
+            twin.apply(CARD[0][:-2], *ACCEPTED[1::2])
             twin.agrees()
         with step("a reboot through GRUB binds the card at boot by its IDs"):
             machine.reboot()
@@ -68,7 +69,7 @@ def run(lab: Lab) -> None:
 
 
 def _apply(machine: Machine, before: Answers) -> None:
-    ended = changing(machine, "apply", CARD[0][:-2], "--vm", str(VMID), "--accept", "console")
+    ended = changing(machine, "apply", CARD[0][:-2], "--vm", str(VMID), *ACCEPTED)
     assert ended.rc == 5, ended.out + ended.err
     assert ended.data["phase"] == "REBOOT", ended.out
     now = answers.kernel(machine)

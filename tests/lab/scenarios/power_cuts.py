@@ -7,37 +7,39 @@ from pathlib import Path
 
 from .. import answers
 from ..answers import Answers
-from ..hardware import HOST_INTEL
+from ..hardware import HOST_TWINS
 from ..lab import CHANGE_SECONDS, Lab, phase
 from ..machine import Machine
 from ..programs import LabError
 from ..stand_in import VMID
-from .main_job import CARD
+from .main_job import ACCEPTED
+from .twins import cards
 
-_OURS = "/etc/modprobe.d/pve-passthrough.conf"
-_APPLY = ("/usr/bin/pve-passthrough", "apply", CARD[0][:-2], "--vm", str(VMID), "--accept", "console", "--yes")
+_OURS = "/etc/modules-load.d/pve-passthrough.conf"
 _UNIT = "pve-passthrough-resume.service"
 
 
 def run(lab: Lab) -> None:
     """On Debian 13, started by UEFI and GRUB: one apply, its disk kept at three moments, one boot from each."""
-    with lab.host("power-cuts", HOST_INTEL, "trixie") as machine:
+    with lab.host("power-cuts", HOST_TWINS, "trixie") as machine:
         step = lab.report.step
+        card, _ = cards(machine)
         files, before = answers.files(machine), answers.kernel(machine)
         with step("apply is under way: the disk after the first write, and amid the new initramfs"):
-            machine.agent.begin(_APPLY)
-            _await(machine, f"test -e {_OURS}")
+            words = ("apply", card[0][:-2], "--vm", str(VMID), *ACCEPTED, "--yes")
+            applying = machine.agent.begin(("/usr/bin/pve-passthrough", *words))
+            _await(machine, f"test -e {_OURS}", applying)
             first = machine.freeze_disk()
-            _await(machine, "pgrep -x mkinitramfs")
+            _await(machine, "pgrep -x mkinitramfs", applying)
             time.sleep(10)
             amid = machine.freeze_disk()
         with step("QEMU is killed when apply has ended and the reboot is due"):
-            _await(machine, "grep -q boot-needed /var/lib/pve-passthrough/runs/*/journal.jsonl")
+            _await(machine, "grep -q boot-needed /var/lib/pve-passthrough/runs/*/journal.jsonl", applying)
             machine.power_cut()
         with step("that boot is the one the run waited for: it ends, and the card is bound"):
             machine.start()
             assert phase(machine) == "KEPT", _journal(machine)
-            assert {answers.kernel(machine).functions[address].driver for address in CARD} == {"vfio-pci"}
+            assert {answers.kernel(machine).functions[address].driver for address in card} == {"vfio-pci"}
         machine.power_cut()
         for disk, moment in ((amid, "amid the new initramfs"), (first, "after the first write")):
             if lab.report.left < 0:
@@ -61,10 +63,12 @@ def _retreats(lab: Lab, machine: Machine, disk: Path, files: dict[str, str], bef
         machine.power_cut()
 
 
-def _await(machine: Machine, question: str) -> None:
-    """Until a question to the shell is answered with yes."""
+def _await(machine: Machine, question: str, applying: int) -> None:
+    """Until the shell answers a question with yes, while a program is at work. Raises LabError when it ends first."""
     until = time.monotonic() + CHANGE_SECONDS
     while machine.run("/bin/sh", "-c", question).rc != 0:
+        if (said := machine.agent.ended(applying)) is not None and machine.run("/bin/sh", "-c", question).rc != 0:
+            raise LabError(f"apply ended with {said.rc} before that: {said.text[-1500:]}")
         if time.monotonic() > until:
             raise LabError(f"not within {CHANGE_SECONDS:.0f} s: {question}")
         time.sleep(0.2)

@@ -53,7 +53,7 @@ def zoo(lab: Lab) -> None:
 
 
 def amd(lab: Lab) -> None:
-    """Debian 13 on an AMD IOMMU (QEMU 10)."""
+    """Debian 13 on an AMD IOMMU."""
     with lab.host("amd", HOST_AMD, "trixie", _QUIET) as machine:
         with lab.report.step("devices and groups are those of lspci and sysfs"):
             kernel = looking.inventory_agrees(machine)
@@ -63,7 +63,7 @@ def amd(lab: Lab) -> None:
 
 
 def virtio(lab: Lab) -> None:
-    """Debian 13 on a virtio-iommu (QEMU 10)."""
+    """Debian 13 on a virtio-iommu."""
     with lab.host("virtio-iommu", HOST_VIRTIO, "trixie", _QUIET) as machine:
         with lab.report.step("devices and groups are those of lspci and sysfs"):
             kernel = looking.inventory_agrees(machine)
