@@ -13,6 +13,9 @@ from .programs import in_root, run
 from .root import kernel_of
 
 ROOT_UUID = "11111111-2222-3333-4444-555555555555"
+ALWAYS = "console=ttyS0,115200 nohz=off highres=off"
+"""On every lab host's command line. A ticking clock: under TCG an idle processor was seen to lose its one-shot timer
+("rcu_preempt kthread timer wakeup didn't happen"), and then the host stands still; a periodic one comes again."""
 _INITRAMFS_MODULES = ("nvme", "ext4", "bochs", "cirrus", "snd_hda_intel", "xhci_pci", "hid_generic", "usbhid")
 """The root disk's, and what a display's or a sound function's driver is on a real host: there before the root is."""
 _MASKED = (
@@ -30,7 +33,7 @@ _FILES = {
     ),
     "/etc/default/grub": (
         "GRUB_DEFAULT=0\nGRUB_TIMEOUT=0\nGRUB_RECORDFAIL_TIMEOUT=0\nGRUB_DISTRIBUTOR=Debian\n"
-        'GRUB_CMDLINE_LINUX_DEFAULT="quiet"\nGRUB_CMDLINE_LINUX="console=ttyS0,115200"\n'
+        f'GRUB_CMDLINE_LINUX_DEFAULT="quiet"\nGRUB_CMDLINE_LINUX="{ALWAYS}"\n'
         'GRUB_TERMINAL=serial\nGRUB_SERIAL_COMMAND="serial --speed=115200"\nGRUB_DISABLE_OS_PROBER=true\n'
     ),
     "/etc/initramfs-tools/conf.d/lab": "MODULES=list\nCOMPRESS=zstd\nCOMPRESSLEVEL=1\n",
@@ -85,7 +88,7 @@ def prepare(root: Path, suite: str, deb: Path, arguments: str = "") -> None:
         (root / _HOOKS / hook).chmod(0o644)
     (root / _HOOKS / "zz-busybox").write_text(_BUSYBOX_HOOK)
     in_root(root, ("update-initramfs", "-c", "-k", kernel_of(root)), 300)
-    _boot_loader(root, f"console=ttyS0,115200 {quiet}")
+    _boot_loader(root, f"{ALWAYS} {quiet}")
 
 
 def _install(root: Path, deb: Path) -> None:

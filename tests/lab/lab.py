@@ -44,6 +44,8 @@ class Lab:
             yield machine
         finally:
             machine.power_cut()
+            if machine.stalls:
+                self.report.say(f"  note: the emulator stood still at {machine.stalls} start(s) and was started again")
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from qemu.qmp.legacy import QEMUMonitorProtocol
 from . import disk
 from .agent import Agent, Said
 from .hardware import Hardware
-from .host_tree import ROOT_UUID
+from .host_tree import ALWAYS, ROOT_UUID
 from .programs import OVMF_CODE, OVMF_VARS, LabError
 from .root import cache_folder
 
@@ -35,6 +35,8 @@ seen. Five levels of page tables cost a step more at each look-up."""
 SETTLE_SECONDS = 900.0
 """A boot that takes a run back rebuilds the initramfs before it is over."""
 _LAST_WORDS = 1500
+_LOST_TIMER = "rcu_preempt kthread timer wakeup didn't happen"
+"""The kernel's words for a timer that never came: the emulator's fault, not the host's (seen under load)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,10 @@ class Direct:
     kernel: Path
     initrd: Path
     arguments: str = ""
+
+
+class _StoodStill(LabError):
+    """The emulator lost a timer; starting again helps."""
 
 
 class Machine:
@@ -64,6 +70,9 @@ class Machine:
         self._qemu, self._memory = qemu, memory_mib
         self._disk = folder / "disk.qcow2"
         self._cuts = 0
+        self._said_before = 0
+        self.stalls = 0
+        """How often the emulator stood still at a start, and the host was switched on once more."""
         self._process: subprocess.Popen[bytes] | None = None
         self._monitor: QEMUMonitorProtocol | None = None
         self._lock: Any = None
@@ -83,21 +92,31 @@ class Machine:
     def start(self, seconds: float = BOOT_SECONDS) -> float:
         """Switch on and wait for the agent; seconds it took. Raises LabError with the console's last words."""
         began = time.monotonic()
-        self._take_lock()
         try:
-            self._launch()
-            self.wait(seconds)
-            self.settle()
+            self._switch_on(seconds)
+        except _StoodStill:
+            self.stalls += 1
+            self.power_cut()
+            self._switch_on(seconds)
         except BaseException:
             self.power_cut()
             raise
         return time.monotonic() - began
+
+    def _switch_on(self, seconds: float) -> None:
+        self._take_lock()
+        self._said_before = len(self.console())
+        self._launch()
+        self.wait(seconds)
+        self.settle()
 
     def wait(self, seconds: float = BOOT_SECONDS) -> None:
         """Until the agent answers."""
         until = time.monotonic() + seconds
         while not self.agent.alive():
             self._require_running()
+            if _LOST_TIMER in self.console()[self._said_before :]:
+                raise _StoodStill("the emulator lost a timer of the host, which stands still since")
             if time.monotonic() > until:
                 raise LabError(
                     f"no agent within {seconds:.0f} s; the console ends with:\n{self.console()[-_LAST_WORDS:]}"
@@ -248,7 +267,7 @@ class Machine:
             words += ["-drive", f"if=pflash,format=raw,readonly=on,file={OVMF_CODE}"]
             words += ["-drive", f"if=pflash,format=raw,file={folder}/variables.fd"]
         else:
-            arguments = f"root=UUID={ROOT_UUID} ro console=ttyS0,115200 quiet {self.direct.arguments}".strip()
+            arguments = f"root=UUID={ROOT_UUID} ro {ALWAYS} quiet {self.direct.arguments}".strip()
             words += ["-kernel", str(self.direct.kernel), "-initrd", str(self.direct.initrd), "-append", arguments]
         return words + _devices(self.hardware.devices)
 
