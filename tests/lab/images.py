@@ -3,23 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from . import disk, host_tree, stand_in
-from .nested import kernel
 from .programs import Say
-from .root import kernel_of, tree
-
-
-@dataclass(slots=True)
-class Image:
-    """A bootable disk and, for a quick start without firmware, its kernel and initramfs."""
-
-    disk: Path
-    kernel: Path
-    initrd: Path
+from .root import tree
 
 
 class Workshop:
@@ -27,10 +16,13 @@ class Workshop:
 
     def __init__(self, folder: Path, deb: Path, say: Say) -> None:
         self.folder, self.deb, self._say = folder, deb, say
-        self._made: dict[tuple[str, str], Image] = {}
+        self._made: dict[tuple[str, str], Path] = {}
 
-    def image(self, suite: str, arguments: str = "") -> Image:
-        """`arguments`: more words on the kernel's command line, as an administrator left them. Raises LabError."""
+    def image(self, suite: str, arguments: str = "") -> Path:
+        """A bootable disk. `arguments`: more words on its kernel's command line, as an administrator left them.
+
+        Raises LabError.
+        """
         key = (suite, arguments)
         if key not in self._made:
             self._made[key] = self._make(suite, arguments)
@@ -55,15 +47,12 @@ class Workshop:
         ipxe = str(root / "usr/lib/ipxe/qemu")
         return (loader, "--library-path", f"{libraries}:{libraries}/pulseaudio", program, *data, "-L", ipxe)
 
-    def _make(self, suite: str, arguments: str) -> Image:
+    def _make(self, suite: str, arguments: str) -> Path:
         root = self.folder / f"root-{suite}"
         host_tree.copy(self.plain_tree(suite), root)
         host_tree.prepare(root, suite, self.deb, arguments)
         stand_in.install(root, suite)
-        made = Image(*(self.folder / f"{len(self._made)}-{name}" for name in ("disk.raw", "vmlinux", "initrd")))
-        release = kernel_of(root)
-        made.kernel.write_bytes(kernel.unpacked((root / f"boot/vmlinuz-{release}").read_bytes()))
-        shutil.copy(root / f"boot/initrd.img-{release}", made.initrd)
-        disk.build(root, made.disk)
+        made = self.folder / f"{len(self._made)}-disk.raw"
+        disk.build(root, made)
         shutil.rmtree(root)
         return made

@@ -10,7 +10,7 @@ from typing import Any
 
 from .hardware import Hardware
 from .images import Workshop
-from .machine import Direct, Machine
+from .machine import Machine
 from .programs import LabError
 from .report import Report
 
@@ -27,19 +27,13 @@ class Lab:
     report: Report
 
     @contextmanager
-    def host(
-        self, name: str, hardware: Hardware, suite: str, direct: str | None = None, arguments: str = ""
-    ) -> Iterator[Machine]:
-        """A running lab host. `direct`: kernel arguments, to start without firmware and boot loader · `arguments`: what
-        its installed boot loader passes."""
+    def host(self, name: str, hardware: Hardware, suite: str, arguments: str = "") -> Iterator[Machine]:
+        """A running lab host. `arguments`: what its boot loader passes besides the usual ones."""
         with self.report.step(f"Debian tree and disk image: {suite}"):
-            image = self.workshop.image(suite, arguments)
-            qemu = self.workshop.qemu
-        start = None if direct is None else Direct(image.kernel, image.initrd, direct)
-        machine = Machine(self.workshop.folder / name, hardware, image.disk, qemu, start)
+            image, qemu = self.workshop.image(suite, arguments), self.workshop.qemu
+        machine = Machine(self.workshop.folder / name, hardware, image, qemu)
         try:
-            how = "UEFI and GRUB" if direct is None else "its kernel alone"
-            with self.report.step(f"boots with {how} to the agent"):
+            with self.report.step("boots with UEFI and GRUB to the agent"):
                 machine.start()
             yield machine
         finally:

@@ -12,7 +12,6 @@ import shutil
 import subprocess
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -23,7 +22,6 @@ from qemu.qmp.legacy import QEMUMonitorProtocol
 from . import disk
 from .agent import Agent, Said
 from .hardware import Hardware
-from .host_tree import ALWAYS, ROOT_UUID
 from .programs import OVMF_CODE, OVMF_VARS, LabError
 from .root import cache_folder
 
@@ -39,15 +37,6 @@ _LOST_TIMER = "rcu_preempt kthread timer wakeup didn't happen"
 """The kernel's words for a timer that never came: the emulator's fault, not the host's (seen under load)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Direct:
-    """Start this kernel at once, without firmware and boot loader; `arguments` are added to its command line."""
-
-    kernel: Path
-    initrd: Path
-    arguments: str = ""
-
-
 class _StoodStill(LabError):
     """The emulator lost a timer; starting again helps."""
 
@@ -61,12 +50,11 @@ class Machine:
         hardware: Hardware,
         base: Path,
         qemu: Sequence[str],
-        direct: Direct | None = None,
         memory_mib: int = 3072,
     ) -> None:
-        """`folder` is made; the disk there is an overlay of `base`. `direct` None: UEFI, GRUB, as installed."""
+        """`folder` is made; the disk there is an overlay of `base`."""
         folder.mkdir(parents=True)
-        self.folder, self.hardware, self.direct = folder, hardware, direct
+        self.folder, self.hardware = folder, hardware
         self._qemu, self._memory = qemu, memory_mib
         self._disk = folder / "disk.qcow2"
         self._cuts = 0
@@ -263,12 +251,8 @@ class Machine:
         words += ["-chardev", f"socket,id=agent,path={folder}/agent,server=on,wait=off"]
         words += ["-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0"]
         words += ["-drive", f"if=none,id=root,file={self._disk},format=qcow2,cache=writeback,discard=unmap"]
-        if self.direct is None:
-            words += ["-drive", f"if=pflash,format=raw,readonly=on,file={OVMF_CODE}"]
-            words += ["-drive", f"if=pflash,format=raw,file={folder}/variables.fd"]
-        else:
-            arguments = f"root=UUID={ROOT_UUID} ro {ALWAYS} quiet {self.direct.arguments}".strip()
-            words += ["-kernel", str(self.direct.kernel), "-initrd", str(self.direct.initrd), "-append", arguments]
+        words += ["-drive", f"if=pflash,format=raw,readonly=on,file={OVMF_CODE}"]
+        words += ["-drive", f"if=pflash,format=raw,file={folder}/variables.fd"]
         return words + _devices(self.hardware.devices)
 
 
