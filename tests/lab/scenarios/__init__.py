@@ -20,14 +20,14 @@ class Scenario:
 
 
 ALL = (
-    Scenario("main-job", "a card by its IDs to a guest that sees it, and back to the byte", 480, main_job.run),
-    Scenario("twins", "one of two identical cards by its address; a kernel argument", 480, twins.run),
-    Scenario("power-cuts", "the plug is pulled at three moments of apply; Debian 13", 450, power_cuts.run),
-    Scenario("zoo", "every kind of slot and its group; binding at run time; a group not viable", 100, topologies.zoo),
-    Scenario("amd", "groups on an AMD IOMMU", 80, topologies.amd),
-    Scenario("virtio-iommu", "groups on a virtio-iommu", 80, topologies.virtio),
+    Scenario("main-job", "a card by its IDs to a guest that sees it, and back to the byte", 370, main_job.run),
+    Scenario("twins", "one of two identical cards by its address; a kernel argument", 310, twins.run),
+    Scenario("power-cuts", "the plug is pulled at three moments of apply; Debian 13", 430, power_cuts.run),
+    Scenario("zoo", "every kind of slot and its group; binding at run time; a group not viable", 110, topologies.zoo),
+    Scenario("amd", "groups on an AMD IOMMU", 90, topologies.amd),
+    Scenario("virtio-iommu", "groups on a virtio-iommu", 90, topologies.virtio),
     Scenario(
-        "no-remapping", "no interrupt remapping: refused by the kernel and foretold", 100, topologies.no_remapping
+        "no-remapping", "no interrupt remapping: refused by the kernel and foretold", 90, topologies.no_remapping
     ),
     Scenario("package", "the .deb installed, used, removed and purged in both Debians", 200, package.scenario),
 )
