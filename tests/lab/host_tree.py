@@ -16,7 +16,18 @@ ROOT_UUID = "11111111-2222-3333-4444-555555555555"
 ALWAYS = "console=ttyS0,115200 nohz=off highres=off"
 """On every lab host's command line. A ticking clock: under TCG an idle processor was seen to lose its one-shot timer
 ("rcu_preempt kthread timer wakeup didn't happen"), and then the host stands still; a periodic one comes again."""
-_INITRAMFS_MODULES = ("nvme", "ext4", "bochs", "cirrus", "snd_hda_intel", "xhci_pci", "hid_generic", "usbhid")
+_INITRAMFS_MODULES = (
+    "nvme",
+    "virtio_pci",
+    "virtio_blk",
+    "ext4",
+    "bochs",
+    "cirrus",
+    "snd_hda_intel",
+    "xhci_pci",
+    "hid_generic",
+    "usbhid",
+)
 """The root disk's, and what a display's or a sound function's driver is on a real host: there before the root is."""
 _MASKED = (
     "apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer", "e2scrub_reap.service",
