@@ -41,8 +41,8 @@ def _twin(bus: str) -> tuple[str, ...]:
 _CARD = (_port("card", 2), "cirrus-vga,bus=card,addr=00.0,multifunction=on", "ich9-intel-hda,bus=card,addr=00.1")
 _ROOT_DISK = (_port("disk", 3), "nvme,bus=disk,serial=ROOT,drive=root,bootindex=1")
 _PLAIN_DISK = ("virtio-blk-pci,drive=root,bootindex=1,addr=1d.0",)
-"""Not behind the IOMMU: on QEMU 10's AMD one an NVMe controller did not answer ("Identify Controller failed (-4)"), and a
-host with USB and a network card did not come up."""
+"""Not behind the IOMMU: on QEMU 10's AMD one an NVMe controller did not answer ("Identify Controller failed (-4)"), and
+a host with USB and a network card did not come up."""
 _USB = (
     _port("usb", 4), "qemu-xhci,bus=usb,id=xhci", "usb-tablet,bus=xhci.0,port=1",
     _null_disk("stick1"), "usb-storage,bus=xhci.0,port=2,drive=stick1,serial=S1",
