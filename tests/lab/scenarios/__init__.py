@@ -25,6 +25,7 @@ ALL = (
     Scenario("power-cuts", "the plug is pulled at three moments of apply; Debian 13", 430, power_cuts.run),
     Scenario("zoo", "every kind of slot and its group; binding at run time; a group not viable", 110, topologies.zoo),
     Scenario("amd", "groups on an AMD IOMMU", 90, topologies.amd),
+    Scenario("virtio-iommu", "groups on a virtio-iommu", 90, topologies.virtio),
     Scenario("no-remapping", "no interrupt remapping: refused by the kernel and foretold", 90, topologies.no_remapping),
     Scenario("package", "the .deb installed, used, removed and purged in both Debians", 200, package.scenario),
 )
