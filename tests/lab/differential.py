@@ -13,7 +13,7 @@ import posixpath
 from pathlib import Path
 
 from pve_passthrough import app
-from pve_passthrough.host.simulated import Simulated, create_from, power_cut
+from pve_passthrough.host.simulated import Simulated, create_from
 
 from . import answers
 from .lab import program
@@ -61,10 +61,6 @@ class Twin:
 
     def reboot(self) -> None:
         app.reboot(self.host)
-        app.after_boot(self.host)
-
-    def power_cut(self) -> None:
-        power_cut(self.host.world)
         app.after_boot(self.host)
 
     def command(self, *argv: str) -> None:

@@ -13,7 +13,6 @@ import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from qemu.qmp import QMPError
@@ -42,7 +41,7 @@ class _StoodStill(LabError):
 
 
 class Machine:
-    """A lab host. Use it as a context: it is switched off at the end, whatever happened."""
+    """A lab host. Whoever switches it on pulls the plug at the end, whatever happened (`lab.Lab.host`)."""
 
     def __init__(
         self,
@@ -67,13 +66,6 @@ class Machine:
         self.agent = Agent(folder / "agent")
         disk.overlay(base, self._disk)
         shutil.copy(OVMF_VARS, folder / "variables.fd")
-
-    def __enter__(self) -> Machine:
-        self.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.power_cut()
 
     # -- power -------------------------------------------------------------------------------
 

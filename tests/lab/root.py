@@ -61,12 +61,6 @@ def tree(suite: str, say: Say) -> Path:
     return target
 
 
-def versions(root: Path) -> dict[str, str]:
-    """Package → version, as the tree's dpkg says."""
-    said = in_root(root, ("dpkg-query", "-W", "-f", "${Package} ${Version}\\n"), 60)
-    return dict(line.split(" ", 1) for line in said.splitlines())
-
-
 def kernel_of(root: Path) -> str:
     """The release of the tree's newest kernel."""
     found = sorted((root / "boot").glob("vmlinuz-*"))
