@@ -18,6 +18,7 @@ ALWAYS = "console=ttyS0,115200 nohz=off highres=off"
 ("rcu_preempt kthread timer wakeup didn't happen"), and then the host stands still; a periodic one comes again."""
 _INITRAMFS_MODULES = (
     "nvme",
+    "virtio_iommu",
     "virtio_pci",
     "virtio_blk",
     "ext4",
