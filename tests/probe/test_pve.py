@@ -12,7 +12,15 @@ from pve_passthrough.model.pci import Address
 from pve_passthrough.model.vm import Vm, digest_of
 from pve_passthrough.probe.asking import Asking
 from pve_passthrough.probe.dpkg import Packages
-from pve_passthrough.probe.pve import backup_vmids, probe_guests, probe_mappings, probe_pve, quorate_in, sections
+from pve_passthrough.probe.pve import (
+    backup_vmids,
+    probe_guests,
+    probe_mappings,
+    probe_pve,
+    probe_storages,
+    quorate_in,
+    sections,
+)
 
 from .trees import DIRECTORY, Content, Link, Scripted, plant
 
@@ -121,6 +129,30 @@ def test_a_cluster_without_a_member_list_is_unknown(tmp_path: Path) -> None:
 def test_a_read_only_cluster_file_system(tmp_path: Path) -> None:
     files = BASE | {"/proc/mounts": "/dev/fuse /etc/pve fuse ro,nosuid 0 0\n"}
     assert probe_pve(ask(tmp_path, files), Packages(STATUS.encode()), deep=False).writable is False
+
+
+# -- storages ---------------------------------------------------------------------------------
+
+STORAGES = (
+    "dir: local\n\tpath /var/lib/vz\n\tcontent iso, snippets\n\tdisable\n\n"
+    "zfspool: tank\n\tpool tank\n\tcontent images,rootdir\n\tnodes one,two\n\tdisable 0\n"
+)
+
+
+def test_storages(tmp_path: Path) -> None:
+    local, tank = probe_storages(ask(tmp_path, {"/etc/pve/storage.cfg": STORAGES})) or ()
+    assert (local.name, local.type, local.path, local.content) == (
+        "local", "dir", "/var/lib/vz", frozenset({"iso", "snippets"}),
+    )  # fmt: skip
+    assert not local.enabled and not local.nodes
+    assert (tank.name, tank.type, tank.path, tank.nodes) == ("tank", "zfspool", "", frozenset({"one", "two"}))
+    assert tank.enabled
+
+
+def test_a_node_without_a_storage_file_has_unknown_storages(tmp_path: Path) -> None:
+    asking = ask(tmp_path, {"/etc/pve/datacenter.cfg": "keyboard: de\n"})
+    assert probe_storages(asking) is None
+    assert "storages" in abouts(asking)
 
 
 # -- sections and mappings --------------------------------------------------------------------

@@ -192,6 +192,22 @@ class ResourceMapping:
 
 
 @dataclass(frozen=True, slots=True)
+class Storage:
+    """One section of /etc/pve/storage.cfg. `content`: kinds of volumes that may lie on it (`images`, `snippets`, …).
+
+    path   where a directory storage lies, empty for others
+    nodes  the nodes that have it, empty: all
+    """
+
+    name: str
+    type: str
+    content: frozenset[str] = frozenset()
+    path: str = ""
+    nodes: frozenset[str] = frozenset()
+    enabled: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Pve:
     """Proxmox VE. `version` None with `installed` False: this is not a Proxmox host."""
 
@@ -226,6 +242,8 @@ class Facts:
     pve: Pve = Pve()
     guests: tuple[Vm, ...] | None = None
     mappings: tuple[ResourceMapping, ...] = ()
+    storages: tuple[Storage, ...] | None = None
+    """None: nobody could read which storages there are."""
     uses: tuple[Use, ...] = ()
     uses_known: frozenset[str] = frozenset()
     """Which of `disks`, `network`, `console`, `keyboard` were fully looked at; the others are unknown."""

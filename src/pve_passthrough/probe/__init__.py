@@ -24,7 +24,7 @@ from .files import probe_files
 from .names import Names
 from .pci import probe_pci
 from .platform import probe_cpu, probe_firmware, probe_iommu, probe_kernel, probe_memory, probe_modules
-from .pve import backup_vmids, probe_guests, probe_mappings, probe_pve
+from .pve import backup_vmids, probe_guests, probe_mappings, probe_pve, probe_storages
 from .usb import probe_usb
 from .uses import probe_uses
 
@@ -73,6 +73,7 @@ def probe(host: Host, *, deep: bool = False, inventory: bool = False, pci_ids: b
         pve=replace(pve, backup_vmids=part("pve.backup", lambda: backup_vmids(ask, guests or ())) or {}),
         guests=guests,
         mappings=mappings,
+        storages=part("storages", lambda: probe_storages(ask)),
         uses=uses[0] if uses else (),
         uses_known=uses[1] if uses else frozenset(),
         spaces=part("spaces", lambda: probe_spaces(ask, boot, points)) or (),

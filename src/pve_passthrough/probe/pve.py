@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from ..host.base import HostError, Missing
-from ..model.facts import MapEntry, Pve, ResourceMapping
+from ..model.facts import MapEntry, Pve, ResourceMapping, Storage
 from ..model.pci import Address
 from ..model.value import dataclass
 from ..model.vm import HostPci, Vm, digest_of, expand_host, parse_config, parse_options
@@ -190,6 +190,34 @@ def sections(text: str) -> Iterator[Section]:
         pairs = []
     if head is not None:
         yield Section(*head, tuple(pairs))
+
+
+# -- storages ---------------------------------------------------------------------------------
+
+
+def probe_storages(ask: Asking) -> tuple[Storage, ...] | None:
+    """Sections of /etc/pve/storage.cfg. Source: Proxmox VE administration guide, storage configuration."""
+    text = ask.text("/etc/pve/storage.cfg", "storages")
+    if text is None:
+        if ask.names("/etc/pve", "storages"):
+            ask.gap("storages", "there is no /etc/pve/storage.cfg")
+        return None
+    return tuple(_storage(section) for section in sections(text) if section.kind and section.name)
+
+
+def _storage(section: Section) -> Storage:
+    return Storage(
+        name=section.name,
+        type=section.kind,
+        content=_words(section.get("content")),
+        path=section.get("path"),
+        nodes=_words(section.get("nodes")),
+        enabled=not any(key == "disable" and value != "0" for key, value in section.pairs),
+    )
+
+
+def _words(listed: str) -> frozenset[str]:
+    return frozenset(word.strip() for word in listed.split(",") if word.strip())
 
 
 # -- resource mappings ------------------------------------------------------------------------

@@ -15,21 +15,21 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from . import rules
-from .errors import Exit, Failure
-from .host.base import Host, HostError
-from .host.local import Local
-from .model.facts import Facts
-from .model.finding import Actor, Finding, Level, Verdict
-from .model.pci import Address
-from .model.value import dataclass
+from .. import rules
+from ..errors import Exit, Failure
+from ..host.base import Host, HostError
+from ..host.local import Local
+from ..model.facts import Facts
+from ..model.finding import Actor, Finding, Level, Verdict
+from ..model.pci import Address
+from ..model.value import dataclass
 
 if TYPE_CHECKING:
-    from .change import Listing
-    from .guest import Rung
-    from .model.plan import Plan
-    from .model.run import Run
-    from .model.vm import Vm
+    from ..change import Listing
+    from ..guest import Rung
+    from ..model.plan import Plan
+    from ..model.run import Run
+    from ..model.vm import Vm
 
 QUORUM_PATIENCE = 300.0
 """Seconds that the boot unit gives the cluster to become quorate before it touches a guest."""
@@ -101,7 +101,7 @@ def _existing(host: Local, directory: str) -> Local:
 
 
 def _simulated(directory: str) -> Host:
-    from .host.simulated import Simulated
+    from ..host.simulated import Simulated
 
     if not os.path.isfile(os.path.join(directory, "sim", "machine.json")):
         raise Failure(
@@ -112,8 +112,8 @@ def _simulated(directory: str) -> Host:
 
 
 def _replay(file: str) -> Host:
-    from .capture import ARCHIVE_LIMIT, unpack
-    from .host.replay import Replay
+    from ..capture import ARCHIVE_LIMIT, unpack
+    from ..host.replay import Replay
 
     try:
         with open(file, "rb") as stream:
@@ -127,7 +127,7 @@ def _replay(file: str) -> Host:
 
 def look(host: Host, *, deep: bool = False, inventory: bool = False) -> Facts:
     """Facts about the host. `inventory`: every function's configuration space too; `deep`: also what takes seconds."""
-    from .probe import probe
+    from ..probe import probe
 
     return probe(host, deep=deep, inventory=inventory, pci_ids=_own_name_list(host))
 
@@ -157,7 +157,7 @@ def resolve(facts: Facts, words: Sequence[str]) -> tuple[Address, ...]:
     """Functions that the words name; none for no words. Raises Failure for a word that names nothing."""
     if not words:
         return ()
-    from . import planning
+    from .. import planning
 
     return planning.resolve(facts, words)
 
@@ -186,7 +186,7 @@ def plan(
     host: Host, words: Sequence[str], vmid: int, *, profile: str | None = None, accept: Iterable[str] = ()
 ) -> Planned:
     """The plan that gives the named devices to a guest. Raises Failure when something forbids it."""
-    from .change import machine_name
+    from ..change import machine_name
 
     facts = look(host, deep=True)
     # A tree or a capture is planned for itself: no plan made for it can be applied anywhere.
@@ -204,7 +204,7 @@ def plan_from(
     accept: Iterable[str] = (),
 ) -> Planned:
     """The same from facts alone, for the machine with this name. Raises Failure when something forbids it."""
-    from .planning import changeable_guest, give, make_plan, mappings_named
+    from ..planning import changeable_guest, give, make_plan, mappings_named
 
     accepted = frozenset(accept)
     resolve(facts, words)
@@ -231,7 +231,7 @@ def plan_from(
 
 def _remaining(checked: Checked, made: Plan) -> tuple[Finding, ...]:
     """What will still be wrong or unknown when the plan has been carried out."""
-    from .planning import outcome
+    from ..planning import outcome
 
     then = rules.judge(outcome(checked.facts, made), rules.Request(checked.addresses, checked.vmid))
     awaited = {"platform.iommu"} if any(one.cell.kind == "iommu" for one in made.expects) else set()
@@ -290,7 +290,7 @@ def _refusal(refused: tuple[Finding, ...]) -> HazardRefused:
 
 def save_plan(made: Plan, file: str) -> None:
     """Keep a plan for later; it still runs only on its machine and while nothing has changed."""
-    from .change import dump_plan
+    from ..change import dump_plan
 
     try:
         with open(file, "x", encoding="utf-8", opener=lambda path, flags: os.open(path, flags, 0o600)) as stream:
@@ -301,7 +301,7 @@ def save_plan(made: Plan, file: str) -> None:
 
 def load_plan(file: str) -> Plan:
     """A plan kept by `save_plan`. Raises Failure for a file that is not one."""
-    from .change import load_plan as parse_plan
+    from ..change import load_plan as parse_plan
 
     try:
         with open(file, encoding="utf-8") as stream:
@@ -334,7 +334,7 @@ def _program(host: Host) -> str:
 
 def apply(host: Host, made: Plan) -> Run:
     """Run the plan. The run's phase says how far it came; a reboot is the caller's business."""
-    from .change import start
+    from ..change import start
 
     may_change(host)
     _still_there(host, made)
@@ -366,7 +366,7 @@ def _still_there(host: Host, made: Plan) -> None:
 
 def resume(host: Host, *, booting: bool = False) -> Run | None:
     """Bring the unfinished run on as far as it goes; None when there is none. Safe at any time, twice, by anyone."""
-    from . import change
+    from .. import change
 
     may_change(host)
     done = change.resume(host, patience=QUORUM_PATIENCE if booting else 0.0)
@@ -377,7 +377,7 @@ def resume(host: Host, *, booting: bool = False) -> Run | None:
 
 def undo(host: Host, run_id: str | None = None) -> Run:
     """Take back a run: the named one, else the newest that is not undone."""
-    from . import change
+    from .. import change
 
     may_change(host)
     chosen = run_id or _newest_standing(host)
@@ -386,7 +386,7 @@ def undo(host: Host, run_id: str | None = None) -> Run:
 
 def _looked_after(host: Host, act: Callable[[], Run]) -> Run:
     """Let the boot unit stand by for as long as a run is unfinished: a power cut may come at any moment."""
-    from .change import boot_unit
+    from ..change import boot_unit
 
     try:
         boot_unit.install(host, _program(host))
@@ -403,7 +403,7 @@ def _looked_after(host: Host, act: Callable[[], Run]) -> Run:
 
 def _leave_nothing(host: Host) -> None:
     """Where nothing is unfinished, the marker and the boot unit go. What failed first is what is told."""
-    from .change import unfinished
+    from ..change import unfinished
 
     with contextlib.suppress(Failure):
         if unfinished(host) is None:
@@ -411,7 +411,7 @@ def _leave_nothing(host: Host) -> None:
 
 
 def _newest_standing(host: Host) -> str:
-    from .model.run import Phase
+    from ..model.run import Phase
 
     standing = [run for run in history(host).runs if run.phase is not Phase.UNDONE]
     if not standing:
@@ -424,8 +424,8 @@ def history(host: Host) -> Listing:
 
     An undo whose reboot has happened meanwhile is recorded as finished, should the boot unit not have done so.
     """
-    from .change import all_runs
-    from .model.run import Phase
+    from ..change import all_runs
+    from ..model.run import Phase
 
     listing = all_runs(host)
     awaiting = any(run.phase is Phase.UNDO_REBOOT for run in listing.runs)
@@ -444,7 +444,7 @@ def reboot(host: Host) -> None:
 
 def after_boot(host: Host) -> Run | None:
     """On a simulated host that has just started: the boot unit's work, then the guests start. Else nothing."""
-    from .host import simulated
+    from ..host import simulated
 
     if not isinstance(host, simulated.Simulated) or not host.world.state().get("boot_unit_due"):
         return None
@@ -457,7 +457,7 @@ def after_boot(host: Host) -> Run | None:
 
 def still_runs(host: Host, run: Run) -> bool:
     """Whether the guest of this run is running: Proxmox keeps changes of its options pending until it stops."""
-    from .guest import is_running
+    from ..guest import is_running
 
     return run.plan.vmid is not None and is_running(host, run.plan.vmid) is True
 
@@ -481,7 +481,7 @@ def may_change(host: Host) -> None:
 
 def verify(host: Host, vmid: int, *, top: int = 3, start: bool = True, patience: float | None = None) -> Proof:
     """Climb the ladder for one guest of this node."""
-    from .guest import AGENT_PATIENCE, climb
+    from ..guest import AGENT_PATIENCE, climb
 
     if start:
         may_change(host)
@@ -516,8 +516,8 @@ def _guard_the_start(facts: Facts, vm: Vm) -> None:
 
 def capture(host: Host, *, redacted: bool = True) -> bytes:
     """The capture file of a deep look at the host."""
-    from .capture import pack
-    from .host.replay import Recorder
+    from ..capture import pack
+    from ..host.replay import Recorder
 
     recorder = Recorder(host)
     look(recorder, deep=True)
