@@ -25,6 +25,8 @@ from typing import Any
 from .errors import Failure
 from .host.base import Ran, Room
 from .host.replay import Answers, NoAnswer
+from .model.hookscript import PREFIX, Hook, parse_older, render
+from .model.own import RUNS
 
 FORMAT = 1
 ANSWERS = "answers.json"
@@ -234,9 +236,10 @@ _SECRET_LINE = re.compile(
 _SNAPSHOT = re.compile(r"^\[(?!PENDING\]|special:)(.+)\]|^parent:[ \t]*(\S+)", re.M)
 _SECTION_LINE = re.compile(
     r"^([ \t]+)(comment|description|mailto|notes-template|notification-target|storage|username|password|server|export"
-    r"|share|portal|target|domain|fingerprint|keyring|encryption-key|master-pubkey|path)([ \t]+).*$", re.M
+    r"|share|portal|target|domain|fingerprint|keyring|encryption-key|master-pubkey|path(?![ \t]+/var/lib/vz[ \t]*$))"
+    r"([ \t]+).*$", re.M
 )  # fmt: skip
-"""Properties of Proxmox' section files that no rule asks for and people fill in."""
+"""Properties of Proxmox' section files that no rule asks for and people fill in; the path of `local` is everybody's."""
 _MAIL_OPTION = re.compile(r"(--?(?:mailto|storage|notes-template|notification-target))([ =])(?:'[^']*'|\"[^\"]*\"|\S+)")
 _GUEST_NAME = re.compile(r"^(?:name|hostname):[ \t]*(\S+)", re.M)
 _VOLUME = re.compile(
@@ -247,6 +250,8 @@ _COMMENT = re.compile(r"^#.*$", re.M)
 _INDENTED_COMMENT = re.compile(r"^([ \t]*)#.*$", re.M)
 _SERIAL_FILES = re.compile(r"/(?:serial|\w+_serial|\w+_asset_tag|wwid|product_uuid)$")
 _GUEST_FILE = re.compile(r"/(?:qemu-server|lxc)/\d+\.conf$")
+_FUNCTION_RULE = re.compile(r"^[^#]*(?:reset_method|d3cold_allowed|driver_override)|^$|^# Written by pve-passthrough\.")
+"""The lines of udev's rules that are about PCI functions; the others name people's disks, sticks and network cards."""
 _SECTION_FILE = re.compile(r"^/etc/pve/(?:mapping/|ha/|sdn/|)[\w-]+\.cfg$")
 _AS_THEY_ARE = re.compile(r"^/(?:var/lib/dpkg/status|usr/share/.*|etc/os-release|proc/version|proc/cpuinfo)$")
 """Texts that every installation of a release has alike; numbers in them are versions."""
@@ -257,6 +262,7 @@ _KERNEL_LOG = re.compile(r"DMAR|AMD-Vi|iommu|remapping|vfio", re.I)
 
 def redact(document: dict[str, Any]) -> dict[str, Any]:
     """Replace everything that points to a person or a place. Paths are treated like texts: node names occur in both."""
+    document = {**document, "names": {path: _listed(path, names) for path, names in document["names"].items()}}
     stand_ins = StandIns(hashlib.sha256(json.dumps(document, sort_keys=True).encode()).digest())
     names = _names_to_hide(document)
     hide_names = _name_pattern(names)
@@ -333,6 +339,11 @@ def _routes(table: str, stand_ins: StandIns) -> str:
 
 def _without_secrets(path: str, value: str) -> str:
     """Blank what no stand-in can keep useful: passwords, comments, guest descriptions, whole serial files."""
+    if path.startswith(f"{RUNS}/"):
+        return _remembered(path, value)
+    if f"/snippets/{PREFIX}" in path:
+        hook = parse_older(value)
+        return "" if hook is None else render(Hook(other="redacted" if hook.other else ""))
     if _SERIAL_FILES.search(path):
         return "SERIAL\n"
     if path.startswith("/etc/network/"):
@@ -341,12 +352,33 @@ def _without_secrets(path: str, value: str) -> str:
         return "".join(_pool_line(line) for line in value.split("\n") if line.startswith("pool:"))
     if path == "/etc/pve/vzdump.cron":
         return _MAIL_OPTION.sub(r"\1\2redacted", _COMMENT.sub("# (redacted)", value))
+    if path.startswith("/etc/udev/rules.d/"):
+        return "\n".join(line if _FUNCTION_RULE.search(line) else "# (redacted)" for line in value.split("\n"))
     if _SECTION_FILE.search(path):
         return _SECTION_LINE.sub(r"\1\2\3redacted", value)
     if not _GUEST_FILE.search(path):
         return value
     value = _COMMENT.sub("# (redacted)", value)
     return _SECRET_LINE.sub(lambda match: f"{match.group(1)}: {_hidden(match.group(1), match.group(2))}", value)
+
+
+def _listed(path: str, names: Any) -> Any:
+    """Of a storage's snippets only our own: people give files the names of people and places."""
+    ours = path.endswith("/snippets") and isinstance(names, list)
+    return [name for name in names if name.startswith(PREFIX)] if ours else names
+
+
+def _remembered(path: str, value: str) -> str:
+    """Of a run's record what the probe asks for: the events without their words, the devices without their serials."""
+    if path.endswith("/journal.jsonl"):
+        kinds = re.findall(r'^\{"event": "([a-z-]+)"', value, re.M)
+        return "".join(f'{{"event": "{kind}", "boot": "", "time": "", "detail": ""}}\n' for kind in kinds)
+    try:
+        plan = json.loads(value)["plan"]
+        identities = [{**one, "serial": ""} for one in plan.get("identities", ())]
+        return json.dumps({"format": FORMAT, "plan": {"vmid": plan.get("vmid"), "identities": identities}}) + "\n"
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return ""
 
 
 def _pool_line(line: str) -> str:

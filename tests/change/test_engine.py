@@ -154,7 +154,7 @@ def test_one_at_a_time(toy: Toy, plan: Plan) -> None:
 def test_no_second_plan_while_a_run_has_not_ended(toy: Toy, plan: Plan) -> None:
     older = replace(toy_live(LiveToy()), changes=(change_of("unit:ours.service", "disabled", "enabled"),))
     assert change.start(toy.memory, older).phase is Phase.KEPT
-    change.start(toy.memory, plan)
+    waiting = change.start(toy.memory, plan)
     calls: list[Callable[[], Run]] = [
         lambda: change.start(toy.memory, replace(plan, id="new")),
         lambda: change.undo(toy.memory, older.id),
@@ -163,8 +163,18 @@ def test_no_second_plan_while_a_run_has_not_ended(toy: Toy, plan: Plan) -> None:
         with pytest.raises(Failure) as caught:
             call()
         assert caught.value.problem.ref == "run.unfinished"
-        assert plan.id in caught.value.problem.hint
-    assert [run.phase for run in change.all_runs(toy.memory).runs] == [Phase.REBOOT, Phase.KEPT]
+        assert waiting.plan.id in caught.value.problem.hint
+    assert [run.phase for run in change.all_runs(toy.memory).runs] == [Phase.KEPT, Phase.REBOOT]
+
+
+def test_runs_are_listed_in_the_order_in_which_they_began(toy: Toy) -> None:
+    """Two plans of one second, and one that was kept for later: the newest run is undone first."""
+    live = toy_live(LiveToy())
+    later = replace(live, id="20261121-140502-b", changes=(change_of("unit:ours.service", "disabled", "enabled"),))
+    kept = replace(live, id="20261121-140502-a", changes=(change_of("unit:ours.service", "enabled", "disabled"),))
+    assert change.start(toy.memory, later).phase is Phase.KEPT
+    assert change.start(toy.memory, kept).plan.id == "20261121-140503-a"
+    assert [run.plan.id[-1] for run in change.all_runs(toy.memory).runs] == ["b", "a"]
 
 
 def test_a_plan_is_for_its_machine(toy: Toy, plan: Plan) -> None:

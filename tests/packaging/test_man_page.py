@@ -14,7 +14,7 @@ from pve_passthrough.errors import Exit
 from pve_passthrough.face.cli import VERBS, cli
 from pve_passthrough.model.own import OWN_FILES
 from pve_passthrough.planning.choose import CLASS_WORDS
-from pve_passthrough.planning.goals import PROFILES
+from pve_passthrough.planning.tweaks import TWEAKS
 
 PAGE = (Path(__file__).resolve().parents[2] / "packaging" / "pve-passthrough.8.rst").read_text(encoding="utf-8")
 COMMON = "--output-format"
@@ -68,7 +68,7 @@ def test_an_entry_promises_no_option_that_does_not_exist(words: str) -> None:
 def test_the_shared_option_names_the_verbs_that_have_it() -> None:
     lines = re.search(rf"^\*\*{COMMON}\*\*.*\n((?: .*\n)+)", PAGE, re.M)
     assert lines is not None
-    told = set(re.findall(r"\*\*([a-z]+)\*\*", lines.group(1).partition(" for ")[2]))
+    told = set(re.findall(r"\*\*([a-z -]+)\*\*", lines.group(1).partition(" for ")[2]))
     assert told == {words for words, command in leaves().items() if COMMON in options(command)}
 
 
@@ -89,8 +89,8 @@ def test_every_file_of_ours_is_there(place: str) -> None:
     assert f"*{place}*" in section("FILES")
 
 
-def test_class_words_and_profiles_are_there() -> None:
+def test_class_words_and_tweaks_are_there() -> None:
     for word in CLASS_WORDS:
         assert f"**{word}**" in section("DEVICE"), word
-    for word in PROFILES:
+    for word in TWEAKS:
         assert f"**{word}**" in entry("plan"), word

@@ -33,7 +33,7 @@ CARD = (at("01:00.0"), at("01:00.1"))
 NIC_ONLY = (NIC.address,)
 
 
-def refusal(known: Facts, addresses: tuple[Address, ...] = NIC_ONLY, **more: str) -> str:
+def refusal(known: Facts, addresses: tuple[Address, ...] = NIC_ONLY, **more: object) -> str:
     with pytest.raises(Failure) as caught:
         give(known, addresses, 100, **more)  # type: ignore[arg-type]
     problem = caught.value.problem
@@ -83,7 +83,7 @@ def test_a_guest_that_cannot_be_changed(changes: dict[str, object], ref: str) ->
 
 
 def test_unknown_profiles_and_no_devices_are_refused() -> None:
-    assert refusal(facts(), profile="turbo") == "profile.unknown"
+    assert refusal(facts(), tweaks=("turbo",)) == "tweak.unknown"
     assert refusal(facts(), ()) == "device.none"
     assert refusal(facts(), (at("0a:00.0"),)) == "device.unknown"
 
@@ -161,11 +161,16 @@ def test_conventional_pci_needs_no_q35_and_no_pcie() -> None:
     assert guest_wishes(give(known, (card.address,), 100)) == {"hostpci0": "0000:06:00.0"}
 
 
-def test_the_gaming_profile_makes_a_graphics_card_primary_but_not_a_3d_controller() -> None:
-    assert guest_wishes(give(facts(), CARD, 100, profile="gaming"))["hostpci0"] == "0000:01:00,pcie=1,x-vga=1"
-    tesla = replace(GPU, class_code=0x030200)
-    known = facts(devices=(tesla, *DEVICES[3:]))
-    assert guest_wishes(give(known, CARD, 100, profile="gaming"))["hostpci0"] == "0000:01:00,pcie=1"
+def test_picture_and_sound_of_a_processor_get_an_entry_each() -> None:
+    """Each needs a ROM file of its own, and an entry's ROM file goes to its first function only."""
+    picture = device("15:00.0", "1002:164e", 0x030000, "vfio-pci", group=38, boot_vga=False)
+    sound = device("15:00.1", "1002:1640", 0x040300, "vfio-pci", group=39)
+    usb = device("15:00.3", "1022:15b6", 0x0C0330, "xhci_hcd", group=41)
+    known = facts(devices=(picture, sound, usb), guests=(guest(known=(picture, sound), config=FIT),))
+    wanted = resolve(known, ["15:00.0"])
+    assert wanted == (picture.address, sound.address)
+    entries = {key: value for key, value in guest_wishes(give(known, wanted, 100)).items() if "hostpci" in key}
+    assert entries == {"hostpci0": "0000:15:00.0,pcie=1", "hostpci1": "0000:15:00.1,pcie=1"}
 
 
 @pytest.mark.parametrize("balloon", ["", "0", "4096", "8192", "odd"])

@@ -1,7 +1,7 @@
 """Current, desired, plan: each file in golden/ is a machine, a wish and the whole plan that follows from them.
 
 1. `current` names what differs from the plain host of worlds.py: one `key: value` a line, then files (`--- PATH`).
-2. `desired` is `give DEVICE… [profile]`, or wishes one by one.
+2. `desired` is `give DEVICE…`, or wishes one by one.
 3. `plan` is what people would see. `PVE_PASSTHROUGH_GOLDEN=write pytest` writes it anew, for reading the difference.
 4. Whatever the case, the plan's way back restores every text, and planning again after the plan changes nothing.
 """
@@ -96,8 +96,7 @@ def read_desired(known: Facts, text: str) -> tuple[Wish, ...]:
     for line in filter(None, text.splitlines()):
         verb, *words = line.split()
         if verb == "give":
-            profile = words.pop() if words[-1] in ("gaming", "compute") else None
-            found += give(known, resolve(known, words), 100, profile=profile)
+            found += give(known, resolve(known, words), 100)
         else:
             found.append(WISHES[verb](words))
     return tuple(found)

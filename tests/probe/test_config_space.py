@@ -53,6 +53,19 @@ def express(port: int, device: int = 0, link: int = 0, status: int = 0, speeds: 
 FLR = 1 << 28
 
 
+@pytest.mark.parametrize(
+    ("words", "serial"),
+    [(b"\x01\x00\xff\xff" + b"\xff\x1a\x42\x04", "04-42-1a-ff-ff-ff-00-01"), (bytes(8), ""), (b"\xff" * 8, "")],
+)
+def test_a_device_serial_number_is_written_as_lspci_does(words: bytes, serial: str) -> None:
+    data = chained(space(), (0x60, express(0)))
+    put(data, 0x100, (0x000D | 1 << 16 | 0x140 << 20).to_bytes(4, "little"))
+    put(data, 0x140, (0x0003 | 1 << 16).to_bytes(4, "little") + words)
+    assert read_config(bytes(data)).serial == serial
+    assert read_config(bytes(data[:STANDARD])).serial is None, "past byte 256 nobody could look"
+    assert read_config(bytes(space(STANDARD))).serial == "", "conventional PCI has none"
+
+
 def test_a_graphics_card() -> None:
     data = chained(
         space(),

@@ -21,7 +21,10 @@ from pve_passthrough.model.facts import (
     UseKind,
 )
 from pve_passthrough.model.finding import Finding, Level
-from pve_passthrough.model.pci import NO_GROUP, Address, Bar, Capabilities
+from pve_passthrough.model.identity import Assignment
+from pve_passthrough.model.own import UDEV_RULES
+from pve_passthrough.model.pci import NO_GROUP, Address, Bar, Capabilities, Device
+from pve_passthrough.model.sighting import remember
 from pve_passthrough.rules import RULES, Request, page, page_ids
 
 from .worlds import (
@@ -33,6 +36,8 @@ from .worlds import (
     IGPU,
     MODULES,
     NIC,
+    PORT,
+    SOUND,
     VFIO,
     XHCI,
     device,
@@ -49,6 +54,15 @@ TESLA = Address(0, 4, 0, 0)
 
 def kernel(cmdline: str = "root=/dev/sda1 quiet", release: str = "6.8.12-9-pve") -> Kernel:
     return Kernel(release, cmdline, "boot")
+
+
+LENT = "0000:01:00.0 10de:2684\n0000:01:00.1 10de:22ba\n"
+HOOK = "local:snippets/pve-passthrough-hook-100"
+
+
+def lending(text: str = LENT, **config: str) -> Facts:
+    """The good machine, whose guest borrows the card."""
+    return host(files={"/etc/pve-passthrough/lent-100.conf": text}, guests=(guest(**config),))  # type: ignore[arg-type]
 
 
 def grub(words: str) -> dict[str, str]:
@@ -70,6 +84,21 @@ def plus(address: Address, name: str, ids: str, klass: int, group: int, driver: 
 NEW = (guest(drop=("hostpci0",)),)
 """A guest that does not have the card yet."""
 
+
+def given(**changes: Any) -> Facts:
+    """The good machine, changed since the guest was given its card."""
+    return replace(host(**changes), assignments=(Assignment("run", 100, remember(host(), (GPU, SOUND))),))
+
+
+def on_bus_7() -> tuple[Device, ...]:
+    """The card behind its port, whose bus has another number now."""
+    return tuple(replace(one, address=one.address._replace(bus=7)) if one.parent else one for one in DEVICES)
+
+
+def without_card() -> tuple[Device, ...]:
+    return tuple(one for one in DEVICES if one.parent is None)
+
+
 FIRES: dict[str, tuple[Facts, Request, Level]] = {
     "platform.proxmox": (host(pve=Pve(installed=False)), BOTH, Level.BLOCKS),
     "platform.iommu": (host(iommu=Iommu(units=()), firmware=Firmware(dmar=False, ivrs=False)), BOTH, Level.BLOCKS),
@@ -89,6 +118,11 @@ FIRES: dict[str, tuple[Facts, Request, Level]] = {
     "platform.boot-space": (host(spaces=(Space("/boot", 512 * 1024**2, 20 * 1024**2),)), BOTH, Level.HARMS),
     "platform.address-width": (host(iommu=Iommu(("dmar0",), True, 39)), BOTH, Level.NOTE),
     "platform.secure-boot": (host(firmware=Firmware(True, secure_boot=True, dmar=True)), BOTH, Level.NOTE),
+    "platform.unplaced-bars": (
+        host(devices=with_device(GPU, bars=(Bar(1, 0, 16 * 1024**3, wide=True),))),
+        BOTH,
+        Level.HARMS,
+    ),
     "drivers.present": (host(), Request((Address(0, 9, 0, 0),)), Level.BLOCKS),
     "groups.group": (host(devices=with_device(GPU, iommu_group=NO_GROUP)), BOTH, Level.BLOCKS),
     "hazards.root-disk": (in_group(UseKind.ROOT_DISK, vital=True), BOTH, Level.BLOCKS),
@@ -119,6 +153,7 @@ FIRES: dict[str, tuple[Facts, Request, Level]] = {
     "groups.shared": (host(devices=with_device(XHCI, iommu_group=1)), BOTH, Level.HARMS),
     "groups.alone": (host(), BOTH, Level.FINE),
     "groups.companions": (host(), Request((GPU,), 100), Level.NOTE),
+    "groups.nvswitch": (plus(TESLA, "NVSwitch", "10de:22a3", 0x068000, 1), BOTH, Level.HARMS),
     "groups.acs-override": (
         host(kernel=kernel("quiet pcie_acs_override=downstream,multifunction")),
         BOTH,
@@ -138,6 +173,40 @@ FIRES: dict[str, tuple[Facts, Request, Level]] = {
     ),
     "drivers.reset": (host(devices=with_device(NIC, resettable=False)), Request((NIC,)), Level.NOTE),
     "drivers.d3cold": (host(devices=with_device(GPU, power_state="D3cold")), BOTH, Level.NOTE),
+    "resets.bus-siblings": (
+        host(
+            devices=(
+                *with_device(GPU, reset_methods=("bus",)),
+                device(Address(0, 1, 0, 2), "USB", "10de:1ad8", 0x0C0330, 9, "xhci_hcd", parent=PORT),
+            )
+        ),
+        BOTH,
+        Level.HARMS,
+    ),
+    "resets.switched-off": (host(devices=with_device(GPU, reset_methods=())), BOTH, Level.HARMS),
+    "resets.not-in-force": (
+        host(
+            devices=with_device(GPU, reset_methods=("flr",)),
+            files={UDEV_RULES: f'KERNEL=="{GPU}", ATTR{{reset_method}}="pm"\n'},
+        ),
+        BOTH,
+        Level.HARMS,
+    ),
+    "resets.never-ends": (
+        host(
+            devices=(
+                *with_device(IGPU, reset_methods=("flr",)),
+                device(Address(0, 0, 0x1F, 0), "LPC", "8086:438b", 0x060100, 7),
+            )
+        ),
+        Request((IGPU,)),
+        Level.HARMS,
+    ),
+    "resets.known": (
+        host(devices=with_device(NIC, product=0x1502, reset_methods=("pm",))),
+        Request((NIC,)),
+        Level.FINE,
+    ),
     "drivers.conventional-pci": (
         plus(TESLA, "Sound Blaster", "1102:0004", 0x040100, 9, capabilities=Capabilities()),
         Request((TESLA,)),
@@ -163,14 +232,26 @@ FIRES: dict[str, tuple[Facts, Request, Level]] = {
         BOTH,
         Level.HARMS,
     ),
+    "gpu.data-centre": (host(devices=with_device(GPU, product=0x1B38, class_code=0x030200)), BOTH, Level.NOTE),
     "gpu.no-outputs": (host(devices=with_device(GPU, class_code=0x030200)), BOTH, Level.NOTE),
     "gpu.intel-graphics": (host(), Request((IGPU,)), Level.NOTE),
+    "gpu.option-rom": (host(devices=with_device(GPU, option_rom=False)), BOTH, Level.NOTE),
+    "gpu.resizable-bar": (
+        host(devices=with_device(GPU, bars=(Bar(1, 1 << 38, 1 << 28, wide=True, sizes=(1 << 28, 1 << 33)),))),
+        BOTH,
+        Level.NOTE,
+    ),
     "guests.known": (host(), Request((GPU,), 999), Level.BLOCKS),
     "guests.locked": (config(lock="backup"), BOTH, Level.BLOCKS),
     "guests.template": (config(template="1"), BOTH, Level.BLOCKS),
     "guests.running": (config(drop=("hostpci0",), running=True), BOTH, Level.HARMS),
     "guests.assigned": (host(guests=NEW), BOTH, Level.HARMS),
     "guests.hostpci": (config(hostpci0="0A:00.0,pcie=1"), BOTH, Level.HARMS),
+    "guests.rom-file": (
+        host(guests=(guest(hostpci0="0000:01:00,romfile=gpu.rom"),), rom_files={"gpu.rom": False}),
+        BOTH,
+        Level.HARMS,
+    ),
     "guests.twice": (config(hostpci1="01:00.1"), BOTH, Level.HARMS),
     "guests.mapping": (config(hostpci0="mapping=gone"), Request((), 100), Level.HARMS),
     "guests.machine": (config(machine="pc"), BOTH, Level.HARMS),
@@ -203,6 +284,15 @@ FIRES: dict[str, tuple[Facts, Request, Level]] = {
     "guests.snapshots": (config(lock="suspended"), BOTH, Level.HARMS),
     "guests.comments": (config(balloon="0  # off"), BOTH, Level.HARMS),
     "guests.agent": (config(drop=("agent",)), BOTH, Level.NOTE),
+    "drift.moved": (given(devices=on_bus_7()), Request((), 100), Level.BLOCKS),
+    "drift.gone": (given(devices=without_card()), Request((), 100), Level.BLOCKS),
+    "drift.other-card": (given(devices=with_device(GPU, product=0x1234)), Request((), 100), Level.BLOCKS),
+    "drift.group": (given(devices=with_device(XHCI, iommu_group=1)), Request((), 100), Level.BLOCKS),
+    "drift.remembered": (host(), Request((), 100), Level.NOTE),
+    "drift.guarded": (given(), Request((), 100), Level.NOTE),
+    "handover.lent": (lending(hookscript=HOOK), Request((), 100), Level.NOTE),
+    "handover.no-hook": (lending(), Request((), 100), Level.HARMS),
+    "handover.stale": (lending(LENT.replace("2684", "2685"), hookscript=HOOK), Request((), 100), Level.HARMS),
     "bootconfig.loader": (host(boot=MIXED), BOTH, Level.NOTE),
     "bootconfig.readable": (replace(host(boot=SYSTEMD), files={}), BOTH, Level.UNKNOWN),
     "bootconfig.broken-quote": (
@@ -254,6 +344,8 @@ FIRES: dict[str, tuple[Facts, Request, Level]] = {
 
 NOBODY = Request()
 SILENT_ELSEWHERE: dict[str, tuple[Facts, Request]] = {
+    "drift.remembered": (given(), BOTH),
+    "drift.guarded": (given(guests=(guest(hookscript="local:snippets/pve-passthrough-hook-100"),)), BOTH),
     "groups.alone": FIRES["groups.shared"][:2],
     "guests.snapshots": (host(guests=()), NOBODY),
     "guests.memory": (host(guests=()), NOBODY),
@@ -317,5 +409,16 @@ def test_an_unknown_rule_has_no_page() -> None:
 def test_ids_are_unique_and_in_families() -> None:
     ids = page_ids()
     assert len(set(ids)) == len(ids)
-    families = {"platform", "groups", "drivers", "gpu", "hazards", "guests", "bootconfig"}
+    families = {
+        "platform",
+        "groups",
+        "drivers",
+        "resets",
+        "gpu",
+        "hazards",
+        "guests",
+        "drift",
+        "handover",
+        "bootconfig",
+    }
     assert {one.split(".")[0] for one in ids} == families

@@ -42,7 +42,7 @@ EXPRESS = Capabilities(express=0, extended=True)
 
 def device(address: Address, name: str, ids: str, klass: int, group: int, driver: str = "", **more: Any) -> Device:
     vendor, product = (int(part, 16) for part in ids.split(":"))
-    known: dict[str, Any] = {"resettable": True, "power_state": "D0", "capabilities": EXPRESS}
+    known: dict[str, Any] = {"resettable": True, "power_state": "D0", "capabilities": EXPRESS, "option_rom": True}
     return Device(address, vendor, product, klass, name=name, driver=driver, iommu_group=group, **(known | more))
 
 

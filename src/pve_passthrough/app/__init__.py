@@ -21,7 +21,9 @@ from ..host.base import Host, HostError
 from ..host.local import Local
 from ..model.facts import Facts
 from ..model.finding import Actor, Finding, Level, Verdict
+from ..model.hookscript import PACKAGED
 from ..model.pci import Address
+from ..model.sighting import Where, remember, sightings
 from ..model.value import dataclass
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from ..model.plan import Plan
     from ..model.run import Run
     from ..model.vm import Vm
+    from ..planning.guest_wanted import NewGuest
 
 QUORUM_PATIENCE = 300.0
 """Seconds that the boot unit gives the cluster to become quorate before it touches a guest."""
@@ -39,6 +42,8 @@ _NAME_LISTS = ("/usr/share/misc/pci.ids", "/usr/share/hwdata/pci.ids")
 
 NEVER = "never"
 """The hazard that nothing accepts."""
+LENT_HAZARDS = frozenset({"console", "only-display"})
+"""What whoever lends the host's display has named by lending it: the screen is dark while the guest runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +113,11 @@ def _simulated(directory: str) -> Host:
             "host.unknown", f"Nothing was done: {directory} holds no simulated host.",
             hint=f"Make one with `pve-passthrough sim create {directory}`.", code=Exit.USAGE,
         )  # fmt: skip
-    return Simulated(directory)
+    from .hooks import as_program
+
+    host = Simulated(directory)
+    host.world.own_program = lambda argv: as_program(host, argv)
+    return host
 
 
 def _replay(file: str) -> Host:
@@ -125,11 +134,12 @@ def _replay(file: str) -> Host:
     return Replay(unpack(data, file), f"capture:{file}")
 
 
-def look(host: Host, *, deep: bool = False, inventory: bool = False) -> Facts:
-    """Facts about the host. `inventory`: every function's configuration space too; `deep`: also what takes seconds."""
+def look(host: Host, *, deep: bool = False, inventory: bool = False, named: frozenset[Address] = frozenset()) -> Facts:
+    """Facts about the host. `inventory`: every function's configuration space too; `deep`: also what takes seconds;
+    `named`: the configuration space of these functions in any case."""
     from ..probe import probe
 
-    return probe(host, deep=deep, inventory=inventory, pci_ids=_own_name_list(host))
+    return probe(host, deep=deep, inventory=inventory, pci_ids=_own_name_list(host), named=named)
 
 
 def _own_name_list(host: Host) -> bytes | None:
@@ -144,22 +154,34 @@ def _own_name_list(host: Host) -> bytes | None:
 
 def check(host: Host, words: Sequence[str] = (), vmid: int | None = None) -> Checked:
     """Readiness of the host, or of the devices that `words` name, or of a guest."""
-    return judge(look(host, deep=bool(words)), words, vmid)
+    facts = look(host, deep=True) if words else look(host) if vmid is None else look_closely(host, vmid)
+    return judge(facts, words, vmid)
 
 
-def judge(facts: Facts, words: Sequence[str], vmid: int | None) -> Checked:
-    addresses = resolve(facts, words)
+def look_closely(host: Host, vmid: int) -> Facts:
+    """A quick look that reads the serial numbers of what the guest was given; when one of these devices is not where it
+    was, a slow one, since a serial number elsewhere may tell where it is now."""
+    from ..probe import remembered_places
+
+    facts = look(host, named=remembered_places(host, vmid))
+    guest = facts.guest(vmid)
+    astray = guest is not None and any(one.where is not Where.HERE for one in sightings(facts, guest))
+    return look(host, inventory=True) if astray else facts
+
+
+def judge(facts: Facts, words: Sequence[str], vmid: int | None, *, alone: bool = False) -> Checked:
+    addresses = resolve(facts, words, alone=alone)
     findings = rules.judge(facts, rules.Request(addresses, vmid))
     return Checked(facts, addresses, vmid, findings, rules.verdict(findings))
 
 
-def resolve(facts: Facts, words: Sequence[str]) -> tuple[Address, ...]:
+def resolve(facts: Facts, words: Sequence[str], *, alone: bool = False) -> tuple[Address, ...]:
     """Functions that the words name; none for no words. Raises Failure for a word that names nothing."""
     if not words:
         return ()
     from .. import planning
 
-    return planning.resolve(facts, words)
+    return planning.resolve(facts, words, alone=alone)
 
 
 def next_step(result: Checked, words: Sequence[str]) -> str:
@@ -183,15 +205,36 @@ def next_step(result: Checked, words: Sequence[str]) -> str:
 
 
 def plan(
-    host: Host, words: Sequence[str], vmid: int, *, profile: str | None = None, accept: Iterable[str] = ()
+    host: Host,
+    words: Sequence[str],
+    vmid: int,
+    *,
+    accept: Iterable[str] = (),
+    alone: bool = False,
+    tweaks: Sequence[str] = (),
+    lend_display: bool = False,
+    first: NewGuest | None = None,
 ) -> Planned:
-    """The plan that gives the named devices to a guest. Raises Failure when something forbids it."""
+    """The plan that gives the named devices to a guest. Raises Failure when something forbids it.
+
+    `alone`: without a card's companions. `tweaks`: settings that few guests need, by name. `lend_display`: the host
+    gives the card that shows its console at each start of the guest, and takes it back afterwards. `first`: a guest
+    that will be made before; the plan is for the facts as they will be then.
+    """
     from ..change import machine_name
 
     facts = look(host, deep=True)
     # A tree or a capture is planned for itself: no plan made for it can be applied anywhere.
     machine = machine_name(host) if host.changeable else facts.host
-    return plan_from(facts, words, vmid, machine=machine, profile=profile, accept=accept)
+    program = hook_program(host)
+    if first is not None:
+        from ..planning.new_guest import with_new_guest
+
+        facts = with_new_guest(facts, first)
+    return plan_from(
+        facts, words, vmid, machine=machine, accept=accept, alone=alone, tweaks=tweaks, program=program,
+        lend_display=lend_display,
+    )  # fmt: skip
 
 
 def plan_from(
@@ -200,22 +243,33 @@ def plan_from(
     vmid: int,
     *,
     machine: str,
-    profile: str | None = None,
     accept: Iterable[str] = (),
+    alone: bool = False,
+    tweaks: Sequence[str] = (),
+    program: str = PACKAGED,
+    lend_display: bool = False,
 ) -> Planned:
-    """The same from facts alone, for the machine with this name. Raises Failure when something forbids it."""
-    from ..planning import changeable_guest, give, make_plan, mappings_named
+    """The same from facts alone, for the machine with this name. Raises Failure when something forbids it.
 
-    accepted = frozenset(accept)
+    `program`: the launcher that the guest's hookscript calls.
+    """
+    from ..planning import changeable_guest, give, guard, make_plan, mappings_named
+
+    accepted = frozenset(accept) | (LENT_HAZARDS if lend_display else frozenset())
     resolve(facts, words)
     changeable_guest(facts, vmid)
-    checked = judge(facts, words, vmid)
-    _refuse_hazards(checked.findings, accepted)
+    checked = judge(facts, words, vmid, alone=alone)
+    refuse_hazards(checked.findings, accepted)
     through = mappings_named(facts, words)
-    wishes = give(facts, checked.addresses, vmid, profile=profile, accept=accepted, mappings=through)
+    wishes = give(
+        facts, checked.addresses, vmid, accept=accepted, mappings=through, tweaks=tweaks, lend_display=lend_display
+    )
+    guarded = guard(facts, vmid, program)
+    if lend_display and guarded.notes:
+        raise _unguarded(guarded.notes[0])
     made = make_plan(
         facts,
-        wishes,
+        (*guarded.wishes, *wishes),
         goal=f"give {' '.join(words)} to guest {vmid}",
         vmid=vmid,
         now=time.strftime("%Y%m%d-%H%M%S"),
@@ -223,10 +277,22 @@ def plan_from(
     )
     made = replace(
         made,
-        risks=(*made.risks, *_remaining(checked, made)),
+        risks=(*made.risks, *guarded.notes, *_remaining(checked, made)),
         devices={str(device.address): device.id for device in map(facts.device, checked.addresses) if device},
+        identities=remember(facts, checked.addresses),
     )
     return Planned(checked, made)
+
+
+def _unguarded(note: Finding) -> Failure:
+    """Without its hookscript nobody would take the display from the host, nor give it back."""
+    fix = note.fix
+    return Failure(
+        "lend.no-hook", "Nothing was planned: the guest cannot get a hookscript, and only that hands the host's "
+        "display over and back.",
+        *note.evidence, hint=" ".join((fix.text, *fix.commands)) if fix else "Leave --lend-display away.",
+        code=Exit.REFUSED,
+    )  # fmt: skip
 
 
 def _remaining(checked: Checked, made: Plan) -> tuple[Finding, ...]:
@@ -256,7 +322,7 @@ class HazardRefused(Failure):
     names: tuple[str, ...] = ()
 
 
-def _refuse_hazards(findings: tuple[Finding, ...], accepted: frozenset[str]) -> None:
+def refuse_hazards(findings: tuple[Finding, ...], accepted: frozenset[str]) -> None:
     """Raises Failure for a hazard that is not accepted, and for what neither we nor an option can mend."""
     refused = hazards(findings, accepted)
     if refused:
@@ -266,8 +332,13 @@ def _refuse_hazards(findings: tuple[Finding, ...], accepted: frozenset[str]) -> 
         worst = blocking[0]
         raise Failure(
             f"blocked.{worst.rule}", f"Nothing was changed. {worst.message}", *worst.evidence,
-            hint=worst.fix.text if worst.fix else f"pve-passthrough explain {worst.rule}", code=Exit.BLOCKED,
+            hint=way_out(worst) or f"pve-passthrough explain {worst.rule}", code=Exit.BLOCKED,
         )  # fmt: skip
+
+
+def way_out(one: Finding) -> str:
+    """A finding's fix in one line, with the commands; empty when it has none."""
+    return " ".join((one.fix.text, *one.fix.commands)) if one.fix else ""
 
 
 def _refusal(refused: tuple[Finding, ...]) -> HazardRefused:
@@ -279,6 +350,7 @@ def _refusal(refused: tuple[Finding, ...]) -> HazardRefused:
         hint = worst.fix.text if worst.fix else "No option overrides this."
     else:
         hint = f"If that is what you want, name it: {' '.join(f'--accept {name}' for name in names)}"
+        hint += "; or lend it only while the guest runs: --lend-display" if LENT_HAZARDS.issuperset(names) else ""
     others = (finding.message for finding in refused if finding is not worst)
     refusal = HazardRefused(
         f"refused.{worst.rule}", f"Nothing was changed. {worst.message}", *others, *worst.evidence,
@@ -308,6 +380,14 @@ def load_plan(file: str) -> Plan:
             return parse_plan(stream.read(4 * 1024 * 1024), file)
     except (OSError, UnicodeError) as error:
         raise Failure("plan.unreadable", f"Nothing was changed: {file} could not be read ({error}).") from error
+
+
+def hook_program(host: Host) -> str:
+    """The launcher that a hookscript calls: ours if it will still be there after a reboot, else the package's."""
+    try:
+        return _program(host)
+    except Failure:
+        return PACKAGED
 
 
 def _program(host: Host) -> str:
@@ -462,6 +542,13 @@ def still_runs(host: Host, run: Run) -> bool:
     return run.plan.vmid is not None and is_running(host, run.plan.vmid) is True
 
 
+def guest_runs(host: Host, vmid: int) -> bool | None:
+    """Whether the guest runs now; None: nobody could say."""
+    from ..guest import is_running
+
+    return is_running(host, vmid)
+
+
 def is_simulated(host: Host) -> bool:
     return host.name.startswith("sim:")
 
@@ -501,17 +588,12 @@ def verify(host: Host, vmid: int, *, top: int = 3, start: bool = True, patience:
 def _guard_the_start(facts: Facts, vm: Vm) -> None:
     """Starting a guest takes whole IOMMU groups from the host, and groups may be known only since the last boot.
 
-    What was accepted when the device was given stays accepted; what nothing accepts stops the start.
+    What was accepted when the device was given stays accepted; what nothing accepts stops the start, and so does a
+    device that is not the one that was given.
     """
-    claimed = tuple(address for entry in vm.hostpci for address in entry.addresses)
-    findings = rules.judge(facts, rules.Request(claimed, vm.vmid)) if claimed else ()
-    fatal = tuple(finding for finding in findings if finding.hazard == NEVER)
-    if fatal:
-        raise Failure(
-            f"refused.{fatal[0].rule}", f"{vm.name} ({vm.vmid}) was not started. {fatal[0].message}",
-            *(line for finding in fatal for line in finding.evidence),
-            hint="Take the device out of the guest: pve-passthrough undo", code=Exit.REFUSED,
-        )  # fmt: skip
+    from .hooks import refuse
+
+    refuse(facts, vm)
 
 
 def capture(host: Host, *, redacted: bool = True) -> bytes:

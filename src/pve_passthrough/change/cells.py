@@ -378,6 +378,74 @@ def _mapping_keys(text: str) -> set[str]:
     return {line.strip().partition(" ")[0] for line in text.splitlines() if line.strip()} - {"map"}
 
 
+# -- settings of functions that a udev rule of ours repeats at every boot ------------------------------
+
+
+def _read_setting(host: Host, name: str) -> str | None:
+    """The attribute's text; of `reset_method` what the kernel would carry out.
+
+    A bus is reset for one function alone only when no other lies on it, yet function 0 of a card shows `bus`: it was
+    asked before the others were found. Written back, `bus` would be refused (kernel: drivers/pci/pci.c,
+    pci_parent_bus_reset; drivers/pci/pci-sysfs.c, reset_method_store), so it is left out where it means nothing.
+    """
+    address, _, attribute = name.partition("/")
+    text = _read_attribute(host, f"{DEVICES}/{address}/{attribute}")
+    if text is None or attribute != "reset_method" or "bus" not in text.split():
+        return text
+    slot = Address.parse(address).slot
+    alone = sum(other.startswith(f"{slot}.") for other in host.names(DEVICES)) == 1
+    return text if alone else " ".join(method for method in text.split() if method != "bus")
+
+
+def _write_setting(host: Host, name: str, now: str | None, after: str | None) -> str:
+    """No method at all is not written as such, which would forbid every reset; `default` lets the kernel look again."""
+    address, _, attribute = name.partition("/")
+    if after is None:
+        raise _Refusal("a kernel attribute cannot be removed")
+    host.write(f"{DEVICES}/{address}/{attribute}", to_bytes(f"{after or 'default'}\n"))
+    return ""
+
+
+# -- modules that DKMS builds ----------------------------------------------------------------------------
+
+_DKMS_LINE = re.compile(r"[^/,]+(?:/|, )([^,:]+)(?:, ([^,]+), [^:]+)?: (\w+)")
+"""`vendor-reset/0.1.1, 6.14.8-2-pve, x86_64: installed`; before DKMS 2.8.6 a comma stood for the slash."""
+
+
+def _read_dkms(host: Host, name: str) -> str | None:
+    """The state for the running kernel; DKMS says nothing and ends with 0 for what it does not know (dkms(8))."""
+    module, _, version = name.partition("/")
+    ran = host.run(("dkms", "status", "-m", module, "-v", version), timeout=60.0)
+    if not ran.ok:
+        raise Unreadable("dkms status", "; ".join(last_words(ran)) or f"status {ran.rc}")
+    found = [match.groups() for line in ran.stdout.splitlines() if (match := _DKMS_LINE.match(line.strip()))]
+    release = read_text(host, "/proc/sys/kernel/osrelease").strip()
+    states = [state for said, kernel, state in found if said == version and kernel in (None, release)]
+    if states:
+        return states[-1]
+    return "added" if found else None
+
+
+def _write_dkms(host: Host, name: str, now: str | None, after: str | None) -> str:
+    """Adding, building and installing are one command; the way back is a removal and, if need be, adding again."""
+    module, _, version = name.partition("/")
+    which = ("-m", module, "-v", version)
+    if after == "installed":
+        _command(host, ("dkms", "install", *which), timeout=1800.0)
+    elif after is None:
+        _command(host, ("dkms", "remove", *which, "--all"), timeout=300.0)
+    elif after == "added":
+        release = read_text(host, "/proc/sys/kernel/osrelease").strip()
+        _command(host, ("dkms", "remove", *which, "-k", release), timeout=300.0)
+        if _read_dkms(host, name) is None:  # the last kernel's removal takes the whole record along (dkms(8))
+            _command(host, ("dkms", "add", *which))
+    elif after == "built":
+        _command(host, ("dkms", "uninstall", *which), timeout=300.0)
+    else:
+        raise _Refusal(f"{after!r} is not a state that DKMS can be given")
+    return ""
+
+
 # -- read only ---------------------------------------------------------------------------------------
 
 
@@ -399,6 +467,18 @@ def _read_group(host: Host, name: str) -> str | None:
         return None
 
 
+def _read_bar(host: Host, name: str) -> str | None:
+    """The size that the kernel gave the BAR; None: it has none. Lines of `resource` are `start end flags`."""
+    address, _, index = name.partition("/")
+    line = (read_text(host, f"{DEVICES}/{address}/resource").split("\n") + [""] * 6)[int(index)]
+    try:
+        start, end = (int(word, 16) for word in line.split()[:2])
+    except ValueError as error:
+        raise Unreadable(f"{DEVICES}/{address}/resource", f"not a line of the kernel's: {line[:60]!a}") from error
+    size = end - start + 1 if end > start else 0
+    return (f"{size >> 30}G" if size and size % (1 << 30) == 0 else f"{size >> 20}M") if size else None
+
+
 def _read_iommu(host: Host, name: str) -> str | None:
     """Proxmox' own test: /sys/class/iommu is not empty."""
     try:
@@ -410,6 +490,8 @@ def _read_iommu(host: Host, name: str) -> str | None:
 
 _PATH = re.compile(r"/[^\0\n]+")
 _ADDRESS = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]")
+_SETTING = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]/(reset_method|d3cold_allowed)")
+_DKMS = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+.-]*/[A-Za-z0-9][A-Za-z0-9_+.~-]*")
 _VMID = r"[1-9][0-9]{2,8}"
 
 KINDS: dict[str, CellKind] = {
@@ -422,7 +504,10 @@ KINDS: dict[str, CellKind] = {
     "vmstate": CellKind(re.compile(_VMID), _read_state, _write_state, _equal),
     "unit": CellKind(re.compile(r"[A-Za-z0-9][A-Za-z0-9:_.@-]*"), _read_unit, _write_unit, _equal),
     "mapping": CellKind(re.compile(r"(pci|usb)/[A-Za-z][A-Za-z0-9_-]+"), _read_mapping, _write_mapping, _same_mapping),
+    "pci": CellKind(_SETTING, _read_setting, _write_setting, _same_stripped),
+    "dkms": CellKind(_DKMS, _read_dkms, _write_dkms, _equal, between=(None, "added", "built")),
     "arg": CellKind(re.compile(r"\S+"), _read_argument, None, _equal),
+    "bar": CellKind(re.compile(rf"{_ADDRESS.pattern}/[0-5]"), _read_bar, None, _equal),
     "group": CellKind(_ADDRESS, _read_group, None, _equal),
     "iommu": CellKind(re.compile(r""), _read_iommu, None, _equal),
 }

@@ -19,10 +19,12 @@ import contextlib
 import json
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 from ..errors import Exit, Failure
 from ..host.base import Busy, Host, HostError, read_text
-from ..model.plan import UNTIL_REBOOT, Change, Plan
+from ..model.plan import UNTIL_REBOOT, Change, Plan, binary
 from ..model.run import Kind, Phase, Run
 from . import journal
 from .candidates import judge_candidates
@@ -33,6 +35,7 @@ LOCK = "/run/pve-passthrough/lock"
 """Not in /run/lock, where everybody may put a file: a lock that is somebody else's cannot be opened there, not even by
 root (kernel, Documentation/admin-guide/sysctl/fs.rst, protected_regular), or can be held for ever."""
 SHOWN_LINES = 12
+_STAMP = "%Y%m%d-%H%M%S"
 
 
 class Drift(Failure):
@@ -67,10 +70,30 @@ def start(host: Host, plan: Plan) -> Run:
         check_known(plan.refreshes)
         survey(host, plan.changes)
         notes = (*check_room(host, plan.refreshes), *judge_candidates(host, plan.changes))
-        course = _Course(host, journal.create(host, plan))
+        course = _Course(host, journal.create(host, _latest(host, plan)))
         for note in notes:
             course.tell(Kind.NOTED, note)
         return _drive(course)
+
+
+def _latest(host: Host, plan: Plan) -> Plan:
+    """The plan under a name that sorts after every run there is, so that the newest run is the one to undo first.
+
+    A plan is named after the second in which it was made: two may share it, and a saved one may run much later.
+    """
+    runs = journal.run_ids(host)
+    newest = max(filter(None, map(_made, runs)), default=None)
+    if newest is None or _made(plan.id) is None or plan.id in runs or plan.id > max(runs):
+        return plan
+    later = newest + timedelta(seconds=1)
+    return replace(plan, id=later.strftime(_STAMP) + plan.id[15:])
+
+
+def _made(run_id: str) -> datetime | None:
+    """The second that a run is named after: 20261121-140501-gpu-100."""
+    with contextlib.suppress(ValueError):
+        return datetime.strptime(run_id[:15], _STAMP)
+    return None
 
 
 def advance(host: Host, run_id: str) -> Run:
@@ -169,7 +192,7 @@ def _three_texts(change: Change, now: str | None) -> list[str]:
         if text is None:
             lines.append(f"  {title}: (nothing)")
             continue
-        shown = text.splitlines() or [""]
+        shown = (binary(text) or text).splitlines() or [""]
         lines += [f"  {title}: {line}" for line in shown[:SHOWN_LINES]]
         if len(shown) > SHOWN_LINES:
             lines.append(f"  {title}: … {len(shown) - SHOWN_LINES} more lines")
@@ -281,7 +304,11 @@ def _mismatches(course: _Course) -> list[str]:
     wanted = [(change.cell, change.after, now) for change, now in survey(host, lasting, resumed=True)]
     wanted += [(change.cell, change.after, read_cell(host, change.cell)) for change in reset]
     wanted += [(expected.cell, expected.text, read_cell(host, expected.cell)) for expected in run.plan.expects]
-    return [f"{cell}: {now!r} instead of {text!r}" for cell, text, now in wanted if not same_text(cell, now, text)]
+    return [
+        f"{cell}: {binary(now) or repr(now)} instead of {binary(text) or repr(text)}"
+        for cell, text, now in wanted
+        if not same_text(cell, now, text)
+    ]
 
 
 def _go_back(course: _Course) -> None:

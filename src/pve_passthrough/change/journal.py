@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from ..errors import Failure, Problem
 from ..host.base import Host, HostError, Missing, read_text, text_or_none, to_bytes
+from ..model import own
 from ..model.pci import Address
 from ..model.plan import Plan
 from ..model.run import ENDED, Event, IllegalEvent, Kind, Phase, Run, phase_after
@@ -28,8 +29,8 @@ from ..model.wish import Wish
 if TYPE_CHECKING:
     from cattrs import Converter
 
-STATE = "/var/lib/pve-passthrough"
-RUNS = f"{STATE}/runs"
+STATE = own.STATE
+RUNS = own.RUNS
 MARKER = f"{STATE}/unfinished"
 FORMAT = 1
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")

@@ -16,6 +16,7 @@ from ..model.value import dataclass
 
 ANSWER_LIMIT = 4 * 1024 * 1024
 """Characters of guest output that are looked at."""
+_MOST_INTERFACES = 64
 _SHOWN = 200
 """Characters of what the guest says that are passed on to people."""
 
@@ -36,6 +37,15 @@ class GuestDevice:
     id: str
     driver: str
     problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """One network interface as the guest names it."""
+
+    name: str
+    mac: str
+    addresses: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +76,23 @@ def devices_in(host: Host, vmid: int) -> tuple[GuestDevice, ...] | Silence:
     return _windows_devices(output) if windows else _linux_devices(output)
 
 
+def interfaces_in(host: Host, vmid: int) -> tuple[Interface, ...] | Silence:
+    """The guest's network interfaces, as its agent lists them (qga/qapi-schema.json, guest-network-get-interfaces)."""
+    answer = _answer(host, ("qm", "guest", "cmd", str(vmid), "network-get-interfaces"))
+    if isinstance(answer, Silence):
+        return answer
+    rows = answer if isinstance(answer, list) else []
+    return tuple(_interface(row) for row in rows[:_MOST_INTERFACES] if isinstance(row, dict))
+
+
+def _interface(row: dict[str, object]) -> Interface:
+    listed = row.get("ip-addresses")
+    rows = listed if isinstance(listed, list) else []
+    found = (one.get("ip-address") for one in rows[:_MOST_INTERFACES] if isinstance(one, dict))
+    addresses = tuple(one for one in found if isinstance(one, str) and len(one) < 64)
+    return Interface(_cut(row.get("name", "")), _cut(row.get("hardware-address", "")), addresses)
+
+
 def execute(host: Host, vmid: int, argv: Sequence[str], timeout: int = 60) -> str | Silence:
     """Standard output of a program in the guest that ended with 0."""
     answer = _qm(host, ("qm", "guest", "exec", str(vmid), "--timeout", str(timeout), "--", *argv), timeout + 15)
@@ -83,6 +110,12 @@ def execute(host: Host, vmid: int, argv: Sequence[str], timeout: int = 60) -> st
 
 
 def _qm(host: Host, argv: Sequence[str], timeout: float = 30.0) -> dict[str, object] | Silence:
+    answer = _answer(host, argv, timeout)
+    return answer if isinstance(answer, dict | Silence) else Silence("the agent's answer had a wrong form")
+
+
+def _answer(host: Host, argv: Sequence[str], timeout: float = 30.0) -> object:
+    """Whatever JSON the agent gave, or Silence."""
     try:
         ran = host.run(argv, timeout=timeout)
     except HostError as error:
@@ -92,10 +125,9 @@ def _qm(host: Host, argv: Sequence[str], timeout: float = 30.0) -> dict[str, obj
     if len(ran.stdout) > ANSWER_LIMIT:
         return Silence("the agent's answer was too long")
     try:
-        answer = json.loads(ran.stdout or "{}")
+        return json.loads(ran.stdout or "{}")
     except (ValueError, RecursionError):
         return Silence("the agent's answer was not whole")
-    return answer if isinstance(answer, dict) else Silence("the agent's answer had a wrong form")
 
 
 def _cut(said: object) -> str:

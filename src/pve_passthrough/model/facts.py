@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import field
 from enum import Enum
 
+from .identity import Assignment
 from .pci import Address, Device
 from .usb import UsbDevice
 from .value import dataclass
@@ -50,6 +51,16 @@ class Cpu:
     physical_bits: int | None = None
     flags: frozenset[str] | None = None
     count: int | None = None
+    x86: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NumaNode:
+    """One memory node: its processors, and its memory in bytes."""
+
+    number: int
+    cpus: tuple[int, ...]
+    memory: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +145,16 @@ class Space:
     free: int
 
 
+@dataclass(frozen=True, slots=True)
+class RootWindow:
+    """Addresses from `start` to `end` that the root bus `bus` of a PCI domain decodes."""
+
+    domain: int
+    bus: int
+    start: int
+    end: int
+
+
 class UseKind(Enum):
     """Why the host needs a device."""
 
@@ -205,6 +226,8 @@ class Storage:
     path: str = ""
     nodes: frozenset[str] = frozenset()
     enabled: bool = True
+    folders: str = ""
+    """`content-dirs`: where kinds of volumes lie instead of their usual folders; empty in the ordinary case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,14 +265,27 @@ class Facts:
     pve: Pve = Pve()
     guests: tuple[Vm, ...] | None = None
     mappings: tuple[ResourceMapping, ...] = ()
+    assignments: tuple[Assignment, ...] = ()
+    """What runs that are kept have given to guests; a record that could not be read is a gap."""
     storages: tuple[Storage, ...] | None = None
     """None: nobody could read which storages there are."""
+    rom_files: Mapping[str, bool] = field(default_factory=dict)
+    """Whether each ROM file that a guest of this node names lies where Proxmox looks for it; a name that is missing
+    here: nobody could say."""
     uses: tuple[Use, ...] = ()
     uses_known: frozenset[str] = frozenset()
     """Which of `disks`, `network`, `console`, `keyboard` were fully looked at; the others are unknown."""
     spaces: tuple[Space, ...] = ()
+    containers: Mapping[int, str] | None = None
+    """Node by number, of every container of the cluster: guests and containers share one range of numbers."""
+    bridges: tuple[str, ...] | None = None
+    """Linux and Open vSwitch bridges of this node, SDN networks among them."""
     memory_total: int | None = None
     memory_free: int | None = None
+    root_windows: tuple[RootWindow, ...] | None = None
+    """None: nobody could say, or nobody looked that deep."""
+    numa_nodes: tuple[NumaNode, ...] | None = None
+    """Empty: the kernel knows no memory nodes."""
     files: Mapping[str, str | None] = field(default_factory=dict)
     """Text by path; None: the file is not there; a path missing from the map was not readable.
     A directory is listed with a trailing slash and the text `directory`."""

@@ -6,6 +6,12 @@
 
 from __future__ import annotations
 
+STATE = "/var/lib/pve-passthrough"
+"""What this program remembers of this machine."""
+
+RUNS = f"{STATE}/runs"
+"""A directory for each run: plan.json, journal.jsonl."""
+
 GRUB_DROP_IN = "/etc/default/grub.d/zz-pve-passthrough.cfg"
 """Read by grub-mkconfig after /etc/default/grub, in the order of the names; `zz` comes after the installer's own."""
 
@@ -15,4 +21,10 @@ MODULES_LOAD = "/etc/modules-load.d/pve-passthrough.conf"
 CLAIM_SCRIPT = "/etc/initramfs-tools/scripts/init-top/pve-passthrough"
 """Claims functions by address inside the initramfs, before udev loads their drivers."""
 
-OWN_FILES = (GRUB_DROP_IN, MODPROBE, MODULES_LOAD, CLAIM_SCRIPT)
+UDEV_RULES = "/etc/udev/rules.d/99-pve-passthrough.rules"
+"""Sets attributes of functions again at every boot, when udev goes through all devices."""
+
+LENT = "/etc/pve-passthrough/lent-{vmid}.conf"
+"""Functions of the host's own display that a guest borrows; one file for each such guest."""
+
+OWN_FILES = (GRUB_DROP_IN, MODPROBE, MODULES_LOAD, UDEV_RULES, CLAIM_SCRIPT)

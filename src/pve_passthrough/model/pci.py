@@ -61,6 +61,11 @@ class Bar:
     sizes: tuple[int, ...] = ()
     """Sizes in bytes that the resizable-BAR capability offers; empty when it has none."""
 
+    @property
+    def placed(self) -> bool:
+        """Whether the kernel found room for it: one that got no address starts at 0 (drivers/pci/setup-res.c)."""
+        return self.start != 0
+
 
 @dataclass(frozen=True, slots=True)
 class Link:
@@ -131,6 +136,8 @@ class Device:
     physical_function: Address | None = None
     virtual_functions: tuple[Address, ...] = ()
     mediated_types: tuple[str, ...] = ()
+    serial: str | None = None
+    """PCI Express Device Serial Number as lspci writes it; empty: it has none; None: extended space was not read."""
 
     @property
     def id(self) -> str:

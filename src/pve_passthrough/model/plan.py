@@ -11,16 +11,17 @@ from collections.abc import Mapping
 from dataclasses import field, replace
 
 from .finding import Finding
+from .identity import Identity
 from .value import dataclass
 from .wish import Wish
 
 UNTIL_REBOOT = frozenset({"driver", "sysfs", "vmstate"})
 """Kinds of cells whose content a reboot resets."""
 
-READ_ONLY = frozenset({"arg", "group", "iommu"})
+READ_ONLY = frozenset({"arg", "bar", "group", "iommu"})
 """Kinds that can be expected but not changed."""
 
-WRITABLE = UNTIL_REBOOT | {"file", "script", "dir", "vm", "unit", "mapping"}
+WRITABLE = UNTIL_REBOOT | {"file", "script", "dir", "vm", "unit", "mapping", "pci", "dkms"}
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -36,7 +37,10 @@ class Cell:
     vmstate:VMID          `running` or `stopped`
     unit:NAME             `enabled` or `disabled`
     mapping:KIND/NAME     canonical entry
+    pci:ADDRESS/ATTRIBUTE kernel attribute of a function that a udev rule of ours sets again at every boot
+    dkms:NAME/VERSION     `added`, `built` or `installed` for the running kernel; None: DKMS does not know it
     arg:NAME              read only: the running kernel's argument, `NAME=VALUE` or `NAME`
+    bar:ADDRESS/N         read only: size of BAR N, as `256M` or `8G`
     group:ADDRESS         read only: IOMMU group number
     iommu:                read only: `on` or `off`
     """
@@ -63,6 +67,16 @@ class Change:
     before: str | None
     after: str | None
     why: str
+
+
+def binary(text: str | None) -> str:
+    """What stands for a cell's content when it is no text (it has a NUL): size and SHA-256. Empty for text."""
+    if text is None or "\0" not in text:
+        return ""
+    import hashlib  # costs start-up time, and hardly a plan has such a file
+
+    data = text.encode("utf-8", "surrogateescape")
+    return f"(binary, {len(data)} bytes, SHA-256 {hashlib.sha256(data).hexdigest()})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +114,8 @@ class Plan:
     vmid: int | None = None
     devices: Mapping[str, str] = field(default_factory=dict)
     """Address to vendor:device of every function the plan is for: they must still sit there when it is applied."""
+    identities: tuple[Identity, ...] = ()
+    """What is remembered of these functions, so that they are known again elsewhere; older plans have none."""
 
     def __post_init__(self) -> None:
         cells = [change.cell for change in self.changes]
@@ -112,6 +128,11 @@ class Plan:
                 raise ValueError(f"{change.cell} cannot be written")
             if self.reboot and change.cell.kind in UNTIL_REBOOT:
                 raise ValueError(f"{change.cell} does not survive the reboot that this plan needs")
+
+    def same_changes(self, other: Plan) -> bool:
+        """Whether the other plan changes exactly the same, at the same cost: what was agreed to still stands."""
+        mine, others = ({(one.cell, one.before, one.after) for one in plan.changes} for plan in (self, other))
+        return mine == others and self.reboot == other.reboot and set(self.refreshes) == set(other.refreshes)
 
     def inverse(self) -> Plan:
         """The way back: the same cells in the opposite order with their columns exchanged, the same refreshes."""

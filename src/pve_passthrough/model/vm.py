@@ -15,6 +15,9 @@ from dataclasses import field
 from .pci import Address
 from .value import dataclass
 
+ROM_DIR = "/usr/share/kvm"
+"""Where `romfile=NAME` is looked for. Source: qemu-server, QemuServer/PCI.pm, print_hostpci_devices."""
+
 _LINE = re.compile(r"([a-z][a-z_]*[0-9]*):\s*(.*?)\s*")
 _SECTION = re.compile(r"\[(.*)\]\s*")
 _TRUE = frozenset({"1", "on", "yes", "true"})

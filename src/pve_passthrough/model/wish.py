@@ -41,6 +41,18 @@ class ClaimByAddress:
 
 
 @dataclass(frozen=True, slots=True)
+class BarSize:
+    """BAR `index` of this function has `size` bytes from every boot on, if `id` (vendor:device) is still what sits
+    there."""
+
+    address: Address
+    id: str
+    index: int
+    size: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class ModuleOption:
     """`options MODULE TEXT` in our modprobe file, e.g. kvm ignore_msrs=1."""
 
@@ -60,6 +72,38 @@ class VmOption:
 
 
 @dataclass(frozen=True, slots=True)
+class LendDisplay:
+    """Guest `vmid` gets the card that shows the host's console for as long as it runs, and no claim at boot.
+
+    `functions`: `ADDRESS VENDOR:DEVICE`, each.
+    """
+
+    vmid: int
+    functions: tuple[str, ...]
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A file of ours at `path` has this text; no boot depends on it. `executable`: programs start it."""
+
+    path: str
+    text: str
+    why: str
+    executable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class MappingText:
+    """The PCI resource mapping `name` has this canonical text (see the cell `mapping`)."""
+
+    name: str
+    before: str
+    text: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Text:
     """A file we do not own shall have this text: used to mend a line that is broken."""
 
@@ -68,4 +112,16 @@ class Text:
     why: str
 
 
-Wish = ArgPresent | ArgAbsent | ClaimById | ClaimByAddress | ModuleOption | VmOption | Text
+Wish = (
+    ArgPresent
+    | ArgAbsent
+    | ClaimById
+    | ClaimByAddress
+    | ModuleOption
+    | VmOption
+    | LendDisplay
+    | Script
+    | MappingText
+    | Text
+    | BarSize
+)

@@ -10,7 +10,8 @@ from __future__ import annotations
 from .choose import mappings_named, resolve
 from .compile import make_plan
 from .diff import unified
-from .goals import PROFILES, changeable_guest, give
+from .goals import changeable_guest, give
+from .hookscript import guard
 from .outcome import outcome
 
-__all__ = ["PROFILES", "changeable_guest", "give", "make_plan", "mappings_named", "outcome", "resolve", "unified"]
+__all__ = ["changeable_guest", "give", "guard", "make_plan", "mappings_named", "outcome", "resolve", "unified"]

@@ -4,7 +4,7 @@
 2. Nothing is ever guessed: a word that fits more than one device is refused with the list, a word that fits none with
    what comes nearest. The one preference: `gpu` is not the display that shows the host's console.
 3. Function 0 of a graphics card stands for the card: its own sound, USB and USB-C functions come along
-   (same slot, same vendor, class 0403, 0c03 or 0c80).
+   (`model.cards`), unless only what was named is wanted.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 
 from ..errors import Exit, Failure
+from ..model.cards import companions
 from ..model.facts import Facts, ResourceMapping
 from ..model.pci import Address, Device
 from ..model.vm import expand_host
@@ -20,8 +21,6 @@ from ..model.vm import expand_host
 _SLOT = re.compile(r"(?:([0-9a-f]{4,8}):)?([0-9a-f]{2}:[01][0-9a-f])")
 _ID = re.compile(r"[0-9a-f]{4}:[0-9a-f]{4}")
 _COUNTED = re.compile(r"([a-z-]+)(?::([0-9]+))?")
-
-_COMPANIONS = frozenset({0x0403, 0x0C03, 0x0C80})
 
 
 def _in(*classes: int) -> Callable[[Device], bool]:
@@ -40,29 +39,29 @@ CLASS_WORDS: dict[str, Callable[[Device], bool]] = {
 """Class and subclass as in the PCI code and ID assignment specification (pci.ids, section C)."""
 
 
-def resolve(facts: Facts, words: Sequence[str]) -> tuple[Address, ...]:
-    """The functions that `words` name, each once, in the order of the words. Raises Failure (USAGE)."""
+def resolve(facts: Facts, words: Sequence[str], *, alone: bool = False) -> tuple[Address, ...]:
+    """The functions that `words` name, each once, in the order of the words. Raises Failure (USAGE).
+
+    `alone`: without the companions of a graphics card.
+    """
     found: dict[Address, None] = {}
     for word in words:
-        found.update(dict.fromkeys(_resolve(facts, word.strip())))
+        named = _resolve(facts, word.strip())
+        found.update(dict.fromkeys(_without_companions(facts, named) if alone else named))
     return tuple(found)
+
+
+def _without_companions(facts: Facts, named: Sequence[Address]) -> tuple[Address, ...]:
+    """What a word brought along goes again."""
+    cards = [device for device in facts.devices if device.address in named]
+    brought = {other.address for card in cards for other in companions(facts, card)}
+    return tuple(address for address in named if address not in brought)
 
 
 def mappings_named(facts: Facts, words: Sequence[str]) -> tuple[str, ...]:
     """Which of the words are names of PCI mappings: a guest gets those devices through the mapping."""
     known = {entry.name for entry in facts.mappings if entry.kind == "pci"}
     return tuple(word.strip() for word in words if word.strip() in known)
-
-
-def companions(facts: Facts, device: Device) -> tuple[Device, ...]:
-    """The other functions that belong to a graphics card whose function 0 is `device`; none for anything else."""
-    if not device.is_display or device.address.function != 0:
-        return ()
-    slot, vendor = device.address.slot, device.vendor
-    return tuple(
-        other for other in facts.devices
-        if other.address.slot == slot and other.vendor == vendor and other.subclass in _COMPANIONS
-    )  # fmt: skip
 
 
 def shows_console(facts: Facts, device: Device) -> bool:

@@ -1,4 +1,5 @@
-"""The initramfs script that hands single functions to vfio-pci before any driver is loaded. Text in, text out.
+"""The initramfs script that prepares single functions before any driver is loaded: hands them to vfio-pci, or gives
+their BARs another size. Text in, text out.
 
 1. For functions whose IDs other devices share: `ids=` would take those too. Source: kernel,
    Documentation/ABI/testing/sysfs-bus-pci, driver_override.
@@ -7,7 +8,11 @@
 3. It only names the driver; vfio-pci itself is loaded from our modules-load.d file. Until then nobody else may bind.
 4. It runs before udev, which starts loading drivers: scripts without prerequisites run in the order of tsort's output,
    which is sorted, and `pve-passthrough` comes before `udev` (initramfs-tools, hook-functions, cache_run_scripts).
-5. Claims of earlier runs are kept. One function per `claim ADDRESS VENDOR:DEVICE` line.
+5. Claims and sizes of earlier runs are kept. One function per `claim ADDRESS VENDOR:DEVICE` line, one BAR per
+   `resize ADDRESS VENDOR:DEVICE BAR POWER` line; POWER is that of two, from 1 MiB.
+6. A BAR is resized only when it has another size, since the kernel takes the console from a display that it resizes
+   (drivers/pci/pci-sysfs.c, __resource_resize_store). What it refuses (no room: ENOSPC) is said in the kernel's log and
+   the BAR stays as it was.
 """
 
 from __future__ import annotations
@@ -20,6 +25,8 @@ from ..model.pci import Address
 from .proof import MARK, Unprovable
 
 _CLAIM = re.compile(r"^claim\s+(\S+)\s+([0-9a-f]{4}:[0-9a-f]{4})[ \t]*$", re.MULTILINE)
+
+_SIZE = re.compile(r"^resize\s+(\S+)\s+([0-9a-f]{4}:[0-9a-f]{4})\s+([0-5])\s+([0-9]{1,2})[ \t]*$", re.MULTILINE)
 
 # `prereqs` is how initramfs-tools asks every boot script what must run before it (initramfs-tools(7), BOOT SCRIPTS).
 _HEAD = f"""#!/bin/sh
@@ -51,7 +58,34 @@ claim() {{
 }}
 
 """
+_RESIZE = """# The BARs below get their size while no driver holds the function; what the kernel refuses stays.
+resize() {
+    device=/sys/bus/pci/devices/$1
+    test -r "$device/vendor" && test -r "$device/device" && test -r "$device/resource" || return 0
+    test -w "$device/resource$3_resize" || return 0
+    vendor= product=
+    read -r vendor < "$device/vendor"
+    read -r product < "$device/device"
+    test "${vendor#0x}:${product#0x}" = "$2" || return 0
+    row=0
+    while read -r first last flags; do
+        if test "$row" = "$3"; then
+            test $((last - first)) = $(((1 << ($4 + 20)) - 1)) && return 0
+            break
+        fi
+        row=$((row + 1))
+    done < "$device/resource"
+    { echo "$4" > "$device/resource$3_resize"; } 2> /dev/null && return 0
+    { echo "pve-passthrough: BAR $3 of $1 keeps its size" > /dev/kmsg; } 2> /dev/null
+    return 0
+}
+
+"""
 _TAIL = "\nexit 0\n"
+
+MEBIBYTE_POWER = 20
+Sizes = Mapping[tuple[Address, int], tuple[str, int]]
+"""(vendor:device, size in bytes) by function and BAR."""
 
 
 def claims_of(text: str | None) -> dict[Address, str]:
@@ -69,16 +103,30 @@ def claims_of(text: str | None) -> dict[Address, str]:
     return claims
 
 
-def render(claims: Mapping[Address, str]) -> str | None:
-    """The script for these claims, in the order of addresses; None when nothing is claimed."""
-    if not claims:
+def sizes_of(text: str | None) -> dict[tuple[Address, int], tuple[str, int]]:
+    """Which BARs an existing script resizes. Raises Unprovable as `claims_of` does."""
+    claims_of(text)
+    found: dict[tuple[Address, int], tuple[str, int]] = {}
+    for address, identity, index, power in _SIZE.findall(text or ""):
+        try:
+            found[Address.parse(address), int(index)] = identity, 1 << int(power) + MEBIBYTE_POWER
+        except ValueError as error:
+            raise Unprovable(CLAIM_SCRIPT, str(error)) from error
+    return found
+
+
+def render(claims: Mapping[Address, str], sizes: Sizes | None = None) -> str | None:
+    """The script for these claims and sizes, in the order of addresses; None when there is nothing to do."""
+    if not claims and not sizes:
         return None
     lines = "".join(f"claim {address} {identity}\n" for address, identity in sorted(claims.items()))
-    return _HEAD + lines + _TAIL
+    for (address, index), (identity, size) in sorted((sizes or {}).items()):
+        lines += f"resize {address} {identity} {index} {size.bit_length() - 1 - MEBIBYTE_POWER}\n"
+    return _HEAD + (_RESIZE if sizes else "") + lines + _TAIL
 
 
-def edit(text: str | None, add: Mapping[Address, str]) -> str | None:
-    """The script with these claims and those it had. A function claimed again with another ID gets the new one."""
-    had = claims_of(text)
-    wanted = {**had, **add}
-    return text if wanted == had else render(wanted)
+def edit(text: str | None, add: Mapping[Address, str], sizes: Sizes | None = None) -> str | None:
+    """The script with these claims and sizes and those it had. What is named again gets the new one."""
+    had, had_sizes = claims_of(text), sizes_of(text)
+    wanted, wanted_sizes = {**had, **add}, {**had_sizes, **(sizes or {})}
+    return text if (wanted, wanted_sizes) == (had, had_sizes) else render(wanted, wanted_sizes)

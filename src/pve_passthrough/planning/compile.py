@@ -24,8 +24,8 @@ from ..model.pci import Address
 from ..model.plan import Cell, Change, Expectation, Plan
 from ..model.texts import GRUB_DIR, GRUB_FILE, KERNEL_CMDLINE, MODPROBE_DIR, split_argument, split_cmdline
 from ..model.vm import parse_options, same_options
-from ..model.wish import ArgAbsent, ArgPresent, ClaimByAddress, ClaimById, ModuleOption, Text, VmOption, Wish
-from . import claim_script, edit_cmdline, edit_grub, edit_modprobe
+from ..model.wish import ArgAbsent, ArgPresent, BarSize, ClaimByAddress, ClaimById, ModuleOption, Text, VmOption, Wish
+from . import bars, claim_script, edit_cmdline, edit_grub, edit_modprobe, hookscript, reassign, single_gpu
 from .goals import changeable_guest, unknown
 from .proof import Unprovable
 
@@ -69,13 +69,27 @@ def make_plan(
         machine=machine,
         goal=goal,
         wishes=tuple(wishes),
-        changes=(*_directories(facts, files), *files, *options),
+        changes=(*_directories(facts, files), *files, *_beside_the_boot(facts, wishes), *options),
         refreshes=refreshes,
         reboot=bool(files),
         expects=_expectations(facts, wishes, files),
-        risks=(*_room(facts, refreshes), *_new_machine(options)),
+        risks=(
+            *_room(facts, refreshes),
+            *_new_machine(options),
+            *single_gpu.risks(facts, wishes),
+            *bars.risks(facts, wishes),
+        ),
         way_home=_way_home(facts, wishes, files, refreshes) if files else (),
         vmid=vmid,
+    )
+
+
+def _beside_the_boot(facts: Facts, wishes: Sequence[Wish]) -> tuple[Change, ...]:
+    """What is written and changes nothing about the next boot."""
+    return (
+        *single_gpu.changes(facts, wishes),
+        *hookscript.changes(facts, wishes),
+        *reassign.changes(wishes),
     )
 
 
@@ -142,7 +156,7 @@ def _why(path: str, wishes: Iterable[Wish]) -> str:
     """The reasons of the wishes that this file serves."""
     kinds: tuple[type, ...] = (ArgPresent, ArgAbsent)
     if path in (MODPROBE, MODULES_LOAD, CLAIM_SCRIPT):
-        kinds = {MODPROBE: (ClaimById, ModuleOption), CLAIM_SCRIPT: (ClaimByAddress,)}.get(
+        kinds = {MODPROBE: (ClaimById, ModuleOption), CLAIM_SCRIPT: (ClaimByAddress, BarSize)}.get(
             path, (ClaimById, ClaimByAddress)
         )
     own = [wish.why for wish in wishes if isinstance(wish, Text) and wish.path == path]
@@ -255,24 +269,25 @@ def _stage_claims(facts: Facts, wishes: Sequence[Wish], staged: dict[str, str | 
     by_id = [wish for wish in wishes if isinstance(wish, ClaimById)]
     by_address = [wish for wish in wishes if isinstance(wish, ClaimByAddress)]
     options = [(wish.module, wish.text) for wish in wishes if isinstance(wish, ModuleOption)]
-    if not by_id and not by_address and not options:
+    sizes = {(wish.address, wish.index): (wish.id, wish.size) for wish in wishes if isinstance(wish, BarSize)}
+    if not by_id and not by_address and not options and not sizes:
         return
     ids = tuple(dict.fromkeys(identity for wish in by_id for identity in wish.ids))
     before = tuple(dict.fromkeys(module for wish in by_id for module in wish.before))
     if ids:
         _refuse_second_list(facts, ids)
     _refuse_vital(facts, ids, by_address)
-    with _proving(*_manual_claims(ids, before, by_address)):
+    with _proving(*_manual_claims(ids, before, by_address), *bars.manual(wishes)):
         if by_id or options:
             had = _text_of(facts, MODPROBE)
             staged[MODPROBE] = edit_modprobe.edit(had, ids=ids, before=before, options=options)
-        if by_address:
+        if by_address or sizes:
             had = _text_of(facts, CLAIM_SCRIPT)
-            staged[CLAIM_SCRIPT] = claim_script.edit(had, {wish.address: wish.id for wish in by_address})
+            staged[CLAIM_SCRIPT] = claim_script.edit(had, {wish.address: wish.id for wish in by_address}, sizes)
     if by_id or by_address:
         staged[MODULES_LOAD] = edit_modprobe.modules_load(_text_of(facts, MODULES_LOAD))
     if any(staged.get(path) != facts.files.get(path) for path in (MODPROBE, CLAIM_SCRIPT)):
-        _require_initramfs_tools(facts, _manual_claims(ids, before, by_address))
+        _require_initramfs_tools(facts, [*_manual_claims(ids, before, by_address), *bars.manual(wishes)])
 
 
 def _require_initramfs_tools(facts: Facts, manual: Sequence[str]) -> None:
@@ -388,6 +403,7 @@ def _expectations(facts: Facts, wishes: Sequence[Wish], files: Sequence[Change])
     if files:
         why = "claimed at boot, so that no other driver ever has it"
         expects += [Expectation(Cell("driver", str(address)), "vfio-pci", why) for address in _claimed(facts, wishes)]
+        expects += bars.expectations(wishes)
     if facts.iommu.on and not any(split_argument(wish.token)[0] in REGROUPING for wish in arguments):
         expects += _same_groups(facts, given)
     return tuple(expects)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from ..model.plan import Change
+from ..model.plan import Change, binary
 
 _FILES = frozenset({"file", "script"})
 
 
 def unified(change: Change) -> str:
     """The change as a unified diff, ending in a newline. Bytes that are not UTF-8 show as question marks."""
-    text = _file_diff(change) if change.cell.kind in _FILES else _columns(change)
+    if binary(change.before) or binary(change.after):
+        text = _sizes(change)
+    else:
+        text = _file_diff(change) if change.cell.kind in _FILES else _columns(change)
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
@@ -25,6 +28,17 @@ def _file_diff(change: Change) -> str:
     )  # fmt: skip
     shown = [line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines]
     return "".join(shown) or f"--- {change.before!r}\n+++ {change.after!r}\n"
+
+
+def _sizes(change: Change) -> str:
+    """A file that is no text, by its size and hash: its bytes are nothing to read."""
+    path = change.cell.name
+    lines = [f"--- {'/dev/null' if change.before is None else path}\n"]
+    lines += [f"+++ {'/dev/null' if change.after is None else path}\n"]
+    for sign, text in (("-", change.before), ("+", change.after)):
+        if text is not None:
+            lines.append(f"{sign}{binary(text) or f'(text, {len(text)} characters)'}\n")
+    return "".join(lines)
 
 
 def _columns(change: Change) -> str:

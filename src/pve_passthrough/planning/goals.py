@@ -16,7 +16,9 @@ from ..errors import Exit, Failure
 from ..knowledge.binding import hold_back, host_driver, likely_driver
 from ..knowledge.guestconfig import CPU_OPTIONS, HOSTPCI_MAX, WINDOW, bar_bytes, mapping_fault, own_cpu
 from ..model.blast import blast_radius
+from ..model.cards import processor_functions
 from ..model.facts import Facts, Loader
+from ..model.lent import lent_to
 from ..model.own import CLAIM_SCRIPT, MODPROBE
 from ..model.pci import Address, Device
 from ..model.texts import KERNEL_CMDLINE, argument_values, split_argument, split_cmdline
@@ -25,9 +27,8 @@ from ..model.wish import ArgAbsent, ArgPresent, ClaimByAddress, ClaimById, VmOpt
 from . import claim_script, edit_cmdline, edit_grub, edit_modprobe
 from .choose import shows_console
 from .proof import Unprovable
-
-PROFILES = ("compute", "gaming")
-"""`gaming`: the card is also the guest's primary display. `compute`: what the default does, by name."""
+from .single_gpu import lend, lent_card
+from .tweaks import HIDE_NOTHING, Hiding, hiding, host_tweaks
 
 ON_BY_DEFAULT = (6, 8)
 """From this kernel on the Intel IOMMU is on without an argument. Source: pve-docs, qm-pci-passthrough."""
@@ -38,28 +39,31 @@ def give(
     addresses: Sequence[Address],
     vmid: int,
     *,
-    profile: str | None = None,
     accept: frozenset[str] = frozenset(),
     mappings: Sequence[str] = (),
+    tweaks: Sequence[str] = (),
+    lend_display: bool = False,
 ) -> tuple[Wish, ...]:
     """Wishes that give these functions to guest `vmid`. Raises Failure when the facts forbid it or do not suffice.
 
     `accept` names hazards that people have accepted; a device that the host lives on is refused whatever it holds.
     `mappings` names resource mappings: a card that one of them covers exactly goes through it.
+    `tweaks` names settings that few guests need (see `tweaks`).
+    `lend_display`: the card that shows the console is handed over at each start, and not claimed at boot.
     """
-    if profile is not None and profile not in PROFILES:
-        raise Failure(
-            "profile.unknown", f"Nothing was planned: there is no profile {profile!r}.",
-            hint=f"Profiles: {', '.join(PROFILES)}.", code=Exit.USAGE,
-        )  # fmt: skip
     if not addresses:
         raise Failure("device.none", "Nothing was planned: no device was named.", code=Exit.USAGE)
     devices = tuple(_present(facts, address) for address in dict.fromkeys(addresses))
     _refuse_vital(facts, addresses)
     guest = changeable_guest(facts, vmid)
-    wishes = (*iommu(facts), *claims(facts, devices), *guest_options(facts, guest, devices, profile, mappings))
+    hidden = hiding(guest, devices, tweaks)
+    lent = lent_card(facts, devices, vmid) if lend_display else []
+    borrowed = {device.address for device in lent} | lent_to(facts.files, vmid)
+    claimed = claims(facts, [device for device in devices if device.address not in borrowed])
+    host = (*iommu(facts), *claimed, *lend(facts, lent, vmid), *host_tweaks(facts, tweaks))
+    wishes = (*host, *guest_options(facts, guest, devices, mappings, hidden))
     if wishes:
-        _refuse_busy(facts, guest)
+        refuse_busy(facts, guest)
     return wishes
 
 
@@ -275,7 +279,7 @@ def changeable_guest(facts: Facts, vmid: int) -> Vm:
         raise Failure(
             "guest.missing", f"Nothing was planned: there is no guest {vmid}.",
             *(f"{other.vmid} {other.name} on {other.node}" for other in facts.guests[:20]),
-            hint="Name one of these.",
+            hint="Name one of these, or make it: pve-passthrough vm create --help",
         )  # fmt: skip
     name = f"guest {guest.vmid} ({guest.name})"
     if facts.pve.node is not None and guest.node != facts.pve.node:
@@ -290,7 +294,7 @@ def changeable_guest(facts: Facts, vmid: int) -> Vm:
     return guest
 
 
-def _refuse_busy(facts: Facts, guest: Vm) -> None:
+def refuse_busy(facts: Facts, guest: Vm) -> None:
     """Changes need a guest that is stopped and that no task of Proxmox holds."""
     name = f"guest {guest.vmid} ({guest.name})"
     if guest.lock:
@@ -308,17 +312,24 @@ def _refuse_busy(facts: Facts, guest: Vm) -> None:
 
 
 def guest_options(
-    facts: Facts, guest: Vm, devices: Sequence[Device], profile: str | None, mappings: Sequence[str] = ()
+    facts: Facts, guest: Vm, devices: Sequence[Device], mappings: Sequence[str] = (), hidden: Hiding = HIDE_NOTHING
 ) -> tuple[Wish, ...]:
-    """What the guest's configuration lacks. Who has the device already keeps machine type and automatic start."""
+    """What the guest's configuration lacks. Who has the device already keeps machine type and automatic start.
+
+    `hidden`: what hides the hypervisor.
+    """
     owned = {address for entry in guest.hostpci for address in entry.addresses}
     settled = owned.issuperset(device.address for device in devices)
     pcie = _is_x86(guest) and any(_wants_pcie(device) for device in devices) and _express(guest, devices, settled)
-    wishes = [*_machine(guest, pcie), *_cpu(guest, devices), *_memory(guest), *([] if settled else _onboot(guest))]
+    wishes = [
+        *_machine(guest, pcie),
+        *_cpu(guest, devices, hidden),
+        *_memory(guest),
+        *([] if settled else _onboot(guest)),
+    ]
     taken = {entry.key for entry in guest.hostpci} | {key for key in guest.config if key.startswith("hostpci")}
-    for slot in dict.fromkeys(device.address.slot for device in devices):
-        card = [device for device in devices if device.address.slot == slot]
-        wishes += _hostpci(facts, guest, card, pcie, profile, taken, _covering(facts, guest, card, mappings))
+    for entry in _entries(facts, devices):
+        wishes += _hostpci(facts, guest, entry, pcie, taken, _covering(facts, guest, entry, mappings))
     for wish in wishes:
         if wish.key in guest.pending or wish.key in guest.deleting:
             raise Failure(
@@ -326,6 +337,18 @@ def guest_options(
                 hint=f"Start and stop the guest, or take it back: qm set {guest.vmid} --revert {wish.key}",
             )  # fmt: skip
     return tuple(wishes)
+
+
+def _entries(facts: Facts, devices: Sequence[Device]) -> list[list[Device]]:
+    """Which functions share a hostpci entry: those of a slot. The picture and the sound of an AMD processor need a ROM
+    file each, and an entry's ROM file goes to its first function only, so they get an entry each.
+    Source: qemu-server PCI.pm (romfile, rombar and x-vga apply to function 0 of an entry)."""
+    alone = {device.address.slot for device in devices if processor_functions(facts, device)}
+    entries: dict[str, list[Device]] = {}
+    for device in devices:
+        slot = device.address.slot
+        entries.setdefault(str(device.address) if slot in alone else slot, []).append(device)
+    return list(entries.values())
 
 
 def _q35(guest: Vm) -> bool:
@@ -391,19 +414,24 @@ def _machine(guest: Vm, pcie: bool) -> list[VmOption]:
     return [VmOption(guest.vmid, "machine", f"{wanted}{rest}", f"{why}; its version stays" if pin else why)]
 
 
-def _cpu(guest: Vm, devices: Sequence[Device]) -> list[VmOption]:
-    """The host's own processor for graphics and for large BARs; other devices do not care."""
+def _cpu(guest: Vm, devices: Sequence[Device], hidden: Hiding) -> list[VmOption]:
+    """The host's own processor for graphics and for large BARs; other devices do not care. And what hides it."""
     options = parse_options(guest.value("cpu") or "", "cputype")
     _refuse_void(guest, options)
     kind = options.get("cputype", "")
-    if own_cpu(options) or kind.startswith("custom-") or not guest.flag("kvm", True) or not _is_x86(guest):
+    reasons = [hidden.why] if any(options.get(key) != text for key, text in hidden.cpu.items()) else []
+    needed = any(device.is_display or bar_bytes(device) > WINDOW for device in devices)
+    fixed = own_cpu(options) or kind.startswith("custom-") or not guest.flag("kvm", True) or not _is_x86(guest)
+    if needed and not fixed:
+        options = {key: text for key, text in options.items() if key not in ("cputype", "reported-model")}
+        was = kind or "the default"
+        reasons.insert(0, f"guest drivers and large device windows need the host's own processor, the guest has {was}")
+        kind = "host"
+    if not reasons:
         return []
-    if not any(device.is_display or bar_bytes(device) > WINDOW for device in devices):
-        return []
-    kept = {key: value for key, value in options.items() if key not in ("cputype", "reported-model")}
-    why = f"guest drivers and large device windows need the host's own processor, the guest has {kind or 'the default'}"
-    value = ",".join(("host", *(f"{key}={text}" for key, text in kept.items())))
-    return [VmOption(guest.vmid, "cpu", value, why)]
+    rest = {key: text for key, text in {**options, **hidden.cpu}.items() if key != "cputype"}
+    value = ",".join((*([kind] if kind else []), *(f"{key}={text}" for key, text in rest.items())))
+    return [VmOption(guest.vmid, "cpu", value, "; ".join(reasons))]
 
 
 def _refuse_void(guest: Vm, options: Mapping[str, str]) -> None:
@@ -450,14 +478,13 @@ def _hostpci(
     guest: Vm,
     card: Sequence[Device],
     pcie: bool,
-    profile: str | None,
     taken: set[str],
     mapping: str,
 ) -> list[VmOption]:
     """The wishes for one card: an entry of its own, or the entry that claims part of it already, completed."""
     wanted = {device.address for device in card}
     mine = [entry for entry in guest.hostpci if wanted & set(entry.addresses)]
-    extra = _extra_options(card, pcie, profile)
+    extra = {"pcie": "1"} if pcie and any(_wants_pcie(device) for device in card) else {}
     if not mine:
         key = _free_key(guest, taken)
         # Without `mapping=` the name would be read as an address (qemu-server PCI.pm, hostpci format).
@@ -474,13 +501,6 @@ def _hostpci(
     ]  # fmt: skip
     doubled = (entry for entry in mine if entry is not first)
     return wishes + [VmOption(guest.vmid, e.key, None, f"{first.key} has these functions too") for e in doubled]
-
-
-def _extra_options(card: Sequence[Device], pcie: bool, profile: str | None) -> dict[str, str]:
-    extra = {"pcie": "1"} if pcie and any(_wants_pcie(device) for device in card) else {}
-    if profile == "gaming" and any(device.subclass == 0x0300 for device in card):
-        extra["x-vga"] = "1"
-    return extra
 
 
 def _refuse_tangle(guest: Vm, mine: Sequence[HostPci], wanted: set[Address], union: set[Address]) -> None:

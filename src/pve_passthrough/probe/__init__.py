@@ -15,20 +15,32 @@ from typing import TypeVar
 
 from ..host.base import Host
 from ..model.facts import Boot, Cpu, Display, Facts, Firmware, Iommu, Kernel, Modules, Pve
+from ..model.pci import Address
 from .asking import Asking
+from .assignments import probe_assignments, probe_hookscripts
 from .boot import probe_boot, probe_spaces
 from .disks import mounts
 from .display import probe_display
 from .dpkg import Packages
 from .files import probe_files
+from .iomem import probe_root_windows
 from .names import Names
+from .network import probe_bridges
 from .pci import probe_pci
-from .platform import probe_cpu, probe_firmware, probe_iommu, probe_kernel, probe_memory, probe_modules
-from .pve import backup_vmids, probe_guests, probe_mappings, probe_pve, probe_storages
+from .platform import probe_cpu, probe_firmware, probe_iommu, probe_kernel, probe_memory, probe_modules, probe_numa
+from .pve import (
+    backup_vmids,
+    probe_containers,
+    probe_guests,
+    probe_mappings,
+    probe_pve,
+    probe_rom_files,
+    probe_storages,
+)
 from .usb import probe_usb
 from .uses import probe_uses
 
-__all__ = ["probe"]
+__all__ = ["probe", "remembered_places"]
 
 _T = TypeVar("_T")
 
@@ -36,8 +48,16 @@ FAILED = "the probe failed:"
 """Begins the reason of a gap that is our own defect."""
 
 
-def probe(host: Host, *, deep: bool = False, inventory: bool = False, pci_ids: bytes | None = None) -> Facts:
-    """Ask `host` everything. `pci_ids` is a list of PCI names for hosts without one of their own."""
+def probe(
+    host: Host,
+    *,
+    deep: bool = False,
+    inventory: bool = False,
+    pci_ids: bytes | None = None,
+    named: frozenset[Address] = frozenset(),
+) -> Facts:
+    """Ask `host` everything. `pci_ids` is a list of PCI names for hosts without one of their own; of the functions
+    `named` even a quick probe reads the configuration space."""
     glance = not (deep or inventory)
     ask = Asking(host)
 
@@ -47,13 +67,14 @@ def probe(host: Host, *, deep: bool = False, inventory: bool = False, pci_ids: b
     packages = part("packages", lambda: Packages.load(ask)) or Packages(None)
     kernel = part("kernel", lambda: probe_kernel(ask)) or Kernel()
     firmware = part("firmware", lambda: probe_firmware(ask)) or Firmware()
-    devices = part("pci", lambda: probe_pci(ask, Names.load(ask, pci_ids), glance=glance)) or ()
+    devices = part("pci", lambda: probe_pci(ask, Names.load(ask, pci_ids), glance=glance, named=named)) or ()
     usb = part("usb", lambda: probe_usb(ask)) or ()
     mounted = part("mounts", lambda: mounts(ask))
     boot = part("boot", lambda: probe_boot(ask, kernel, firmware)) or Boot()
     display = part("display", lambda: probe_display(ask, devices, kernel)) or Display()
     pve = part("pve", lambda: probe_pve(ask, packages, deep)) or Pve()
     mappings = part("mappings", lambda: probe_mappings(ask)) or ()
+    storages = part("storages", lambda: probe_storages(ask))
     known = tuple(device.address for device in devices)
     guests = part("guests", lambda: probe_guests(ask, pve, mappings, known))
     uses = part("uses", lambda: probe_uses(ask, devices, usb, display, boot, pve, mounted, guests or ()))
@@ -73,15 +94,30 @@ def probe(host: Host, *, deep: bool = False, inventory: bool = False, pci_ids: b
         pve=replace(pve, backup_vmids=part("pve.backup", lambda: backup_vmids(ask, guests or ())) or {}),
         guests=guests,
         mappings=mappings,
-        storages=part("storages", lambda: probe_storages(ask)),
+        assignments=part("assignments", lambda: probe_assignments(ask)) or (),
+        storages=storages,
+        rom_files=part("rom_files", lambda: probe_rom_files(ask, guests or (), pve.node)) or {},
         uses=uses[0] if uses else (),
         uses_known=uses[1] if uses else frozenset(),
         spaces=part("spaces", lambda: probe_spaces(ask, boot, points)) or (),
+        containers=part("containers", lambda: probe_containers(ask, pve)),
+        bridges=part("bridges", lambda: probe_bridges(ask)),
         memory_total=memory[0],
         memory_free=memory[1],
-        files=part("files", lambda: probe_files(ask)) or {},
+        root_windows=part("root_windows", lambda: probe_root_windows(ask)) if deep else None,
+        numa_nodes=part("numa", lambda: probe_numa(ask)),
+        files={
+            **(part("files", lambda: probe_files(ask)) or {}),
+            **((part("files", lambda: probe_hookscripts(ask, storages or ())) or {}) if deep else {}),
+        },
     )
     return replace(facts, gaps=ask.gaps)
+
+
+def remembered_places(host: Host, vmid: int) -> frozenset[Address]:
+    """Addresses of all that kept runs have given to this guest."""
+    given = (one for one in probe_assignments(Asking(host)) if one.vmid == vmid)
+    return frozenset(identity.address for one in given for identity in one.identities)
 
 
 def _part(ask: Asking, about: str, look: Callable[[], _T]) -> _T | None:

@@ -21,7 +21,7 @@ STANDARD = 256
 EXTENDED = 4096
 
 _CAP_PM, _CAP_MSI, _CAP_EXPRESS, _CAP_MSIX, _CAP_AF = 0x01, 0x05, 0x10, 0x11, 0x13
-_EXT_ACS, _EXT_SRIOV, _EXT_REBAR = 0x000D, 0x0010, 0x0015
+_EXT_SERIAL, _EXT_ACS, _EXT_SRIOV, _EXT_REBAR = 0x0003, 0x000D, 0x0010, 0x0015
 _CARDBUS = 2
 _SPEEDS = (None, 2.5, 5.0, 8.0, 16.0, 32.0, 64.0)
 """GT/s by the speed codes of the link registers (PCI_EXP_LNKCAP_SLS_*)."""
@@ -41,6 +41,9 @@ class ConfigSpace:
     answering       False: every byte of the header is FF, as reads of a device in D3cold or gone return
     capabilities    None when fewer than 256 bytes were readable or the device did not answer
     rebar           sizes in bytes by BAR index, from the resizable-BAR capability
+    rebar_now       the size that each of these has now
+    registers       the six BAR registers of a header of type 0; empty for bridges
+    serial          as lspci writes it; empty: none; None: the extended space was not readable
     """
 
     length: int
@@ -49,6 +52,9 @@ class ConfigSpace:
     capabilities: Capabilities | None = None
     link: Link | None = None
     rebar: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    rebar_now: Mapping[int, int] = field(default_factory=dict)
+    registers: tuple[int, ...] = ()
+    serial: str | None = None
 
 
 def read_config(data: bytes) -> ConfigSpace:
@@ -62,7 +68,7 @@ def read_config(data: bytes) -> ConfigSpace:
     standard = _standard(data)
     extended = _extended(data)
     express = standard.get(_CAP_EXPRESS)
-    rebar = _rebar(data, extended[_EXT_REBAR]) if _EXT_REBAR in extended else {}
+    rebar, rebar_now = _rebar(data, extended[_EXT_REBAR]) if _EXT_REBAR in extended else ({}, {})
     capabilities = Capabilities(
         express=None if express is None else data[express + 2] >> 4,
         flr=_flr(data, standard),
@@ -74,7 +80,9 @@ def read_config(data: bytes) -> ConfigSpace:
         msi=_CAP_MSI in standard,
         msix=_CAP_MSIX in standard,
     )
-    return ConfigSpace(length, True, data[8], capabilities, _link(data, express), rebar)
+    registers = () if data[0x0E] & 0x7F else tuple(_DWORD(data, 0x10 + 4 * index)[0] for index in range(_REBAR_BARS))
+    serial = _serial(data, extended) if capabilities.extended else ("" if express is None else None)
+    return ConfigSpace(length, True, data[8], capabilities, _link(data, express), rebar, rebar_now, registers, serial)
 
 
 def _standard(data: bytes) -> dict[int, int]:
@@ -148,20 +156,33 @@ def _speed(code: int) -> float | None:
     return _SPEEDS[code] if code < len(_SPEEDS) else None
 
 
-def _rebar(data: bytes, at: int) -> dict[int, tuple[int, ...]]:
-    """Sizes by BAR: pairs of a capability register (bit 4 is 1 MiB) and a control register (bits 2:0 the BAR,
-    in the first one bits 7:5 the number of pairs)."""
+def _rebar(data: bytes, at: int) -> tuple[dict[int, tuple[int, ...]], dict[int, int]]:
+    """Sizes by BAR, and the size now: pairs of a capability register (bit 4 is 1 MiB) and a control register (bits 2:0
+    the BAR, bits 13:8 the size as a power of two from 1 MiB, in the first one bits 7:5 the number of pairs)."""
     found: dict[int, tuple[int, ...]] = {}
+    now: dict[int, int] = {}
     if at + 12 > len(data):
-        return found
+        return found, now
     pairs = min(_DWORD(data, at + 8)[0] >> 5 & 0x07, _REBAR_BARS)
     for offset in range(at + 4, at + 4 + 8 * pairs, 8):
         if offset + 8 > len(data):
             break
-        index = _DWORD(data, offset + 4)[0] & 0x07
+        control = _DWORD(data, offset + 4)[0]
+        index = control & 0x07
         if index < _REBAR_BARS:
             found[index] = sizes_of_bitmap(_DWORD(data, offset)[0] >> 4)
-    return found
+            now[index] = 1 << (control >> 8 & 0x3F) + _MEBIBYTE_BIT
+    return found, now
+
+
+def _serial(data: bytes, extended: Mapping[int, int]) -> str:
+    """Device Serial Number: the low word at offset 4, the high one at 8 (drivers/pci/pci.c, pci_get_dsn); written from
+    the high byte down as lspci does. All zeros or all ones name nothing."""
+    at = extended.get(_EXT_SERIAL)
+    if at is None or at + 12 > len(data):
+        return ""
+    number = data[at + 4 : at + 12][::-1]
+    return "" if number in (bytes(8), b"\xff" * 8) else number.hex("-")
 
 
 def sizes_of_bitmap(bitmap: int) -> tuple[int, ...]:

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from ..host.base import HostError, Missing
-from ..model.own import CLAIM_SCRIPT, OWN_FILES
+from ..model.own import CLAIM_SCRIPT, LENT, OWN_FILES, UDEV_RULES
 from .asking import Asking
 from .boot import UUIDS
 from .paths import plain
@@ -32,10 +32,12 @@ DIRECTORIES = (
     ("/etc/default/grub.d", ".cfg"),
     ("/etc/modprobe.d", ".conf"),
     ("/etc/modules-load.d", ".conf"),
+    (UDEV_RULES.rpartition("/")[0], ".rules"),
     (CLAIM_SCRIPT.rpartition("/")[0], ""),
+    (LENT.rpartition("/")[0], ".conf"),
 )
 """Directory, and the ending of the files in it that count; none counts where there is no ending.
-Sources: grub-mkconfig reads *.cfg, modprobe.d(5) and modules-load.d(5) read *.conf."""
+Sources: grub-mkconfig reads *.cfg, modprobe.d(5) and modules-load.d(5) read *.conf, udev(7) reads *.rules."""
 
 
 def probe_files(ask: Asking) -> dict[str, str | None]:

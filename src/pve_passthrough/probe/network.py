@@ -25,6 +25,7 @@ _REJECT = 0x0200
 """RTF_REJECT in the flags of a route (kernel: include/uapi/linux/route.h)."""
 _OF_GUESTS = ("tap", "veth", "fwbr", "fwpr", "fwln")
 """Made by Proxmox for guests; a network card is never below them."""
+_OVS_BRIDGE = re.compile(r"(?m)^\s*iface\s+(\S+)\s.*(?:\n[ \t]+.*)*?\n[ \t]+ovs_type[ \t]+OVSBridge[ \t]*$")
 _RING = re.compile(r"(?:ring|link)\d_addr\s*:\s*(\S+)")
 
 
@@ -292,3 +293,21 @@ def _bridges(walk: _Walk) -> Iterator[Net]:
         for card in walk.cards(name):
             for address in functions_behind(walk.path(card)):
                 yield Net(address, UseKind.BRIDGE_NET, f"{name} ← {card}", False)
+
+
+def probe_bridges(ask: Asking) -> tuple[str, ...] | None:
+    """Bridges that a guest's network card can hang on. A Linux bridge has a `bridge` directory (kernel:
+    net/bridge/br_sysfs_br.c); one of Open vSwitch is told by its line in interfaces(5) and by being there."""
+    names = ask.names(NET, "bridges")
+    if names is None:
+        ask.gap("bridges", f"there is no {NET} to look into")
+        return None
+    ours = [name for name in names[:MOST_INTERFACES] if plain(name) and not name.startswith((*_OF_GUESTS, "lo"))]
+    found = {name for name in ours if _is_virtual(ask, name) and "bridge" in (ask.names(f"{NET}/{name}") or ())}
+    if "ovs-system" in names:
+        found |= set(_OVS_BRIDGE.findall(_interfaces_text(ask))) & set(ours)
+    return tuple(sorted(found))
+
+
+def _is_virtual(ask: Asking, name: str) -> bool:
+    return "/virtual/" in (target(ask, f"{NET}/{name}") or "")

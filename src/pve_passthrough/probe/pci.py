@@ -30,6 +30,8 @@ _NO_CONFIG = ConfigSpace(0)
 # struct resource's flags as the `resource` file shows them: include/linux/ioport.h
 _IO, _PREFETCH, _MEM_64 = 0x100, 0x2000, 0x100000
 _ROM = 6
+_REGISTER_64 = 0x4
+"""Type bits of a 64-bit memory BAR's register (PCI_BASE_ADDRESS_MEM_TYPE_64)."""
 _UNKNOWN_WIDTH = 0xFF
 """PCIE_LNK_WIDTH_UNKNOWN, include/linux/pci.h."""
 
@@ -62,10 +64,12 @@ class _Bus:
     members: dict[str, int]
 
 
-def probe_pci(ask: Asking, names: Names, *, glance: bool = False) -> tuple[Device, ...]:
+def probe_pci(
+    ask: Asking, names: Names, *, glance: bool = False, named: frozenset[Address] = frozenset()
+) -> tuple[Device, ...]:
     """All PCI functions, sorted by address; empty with a gap when the bus itself cannot be seen.
 
-    `glance`: read the configuration space of displays only.
+    `glance`: read the configuration space of displays and of the functions `named` only.
     """
     entries = ask.names(DEVICES, "pci.devices")
     if entries is None:
@@ -79,7 +83,8 @@ def probe_pci(ask: Asking, names: Names, *, glance: bool = False) -> tuple[Devic
         else:
             found[address] = _here(ask, name)
     bus = _bus(ask, tuple(found.values()))
-    return tuple(_device(ask, names, bus, address, found[address], glance) for address in sorted(found))
+    briefly = {address: glance and address not in named for address in found}
+    return tuple(_device(ask, names, bus, address, found[address], briefly[address]) for address in sorted(found))
 
 
 # -- where things are ------------------------------------------------------------------------
@@ -178,6 +183,7 @@ def _device(ask: Asking, names: Names, bus: _Bus, address: Address, here: _Here,
         physical_function=_relative(ask, here, "physfn"),
         virtual_functions=_virtual_functions(ask, here),
         mediated_types=_mediated_types(ask, here),
+        serial=config.serial,
     )
 
 
@@ -379,6 +385,7 @@ def _bars(ask: Asking, here: _Here, config: ConfigSpace) -> tuple[tuple[Bar, ...
     found: list[Bar] = []
     for index, line in enumerate(text.split("\n")[: _ROM + 1]):
         if line.startswith("0x0000000000000000 0x0000000000000000 0x0000000000000000"):
+            found += _unplaced(ask, here, config, index, text)
             continue
         bar = _bar(ask, here, config, index, line)
         if bar is None:
@@ -399,6 +406,29 @@ def _bar(ask: Asking, here: _Here, config: ConfigSpace, index: int, line: str) -
     size = end - start + 1 if end > start else 0
     sizes = _sizes(ask, here, config, index)
     return Bar(index, start, size, bool(flags & _IO), bool(flags & _MEM_64), bool(flags & _PREFETCH), sizes)
+
+
+def _unplaced(ask: Asking, here: _Here, config: ConfigSpace, index: int, text: str) -> list[Bar]:
+    """A BAR that the kernel gave up on: its resource is cleared (setup-bus.c, reset_resource), and only the device
+    itself still says that it is there. Told apart from "no BAR" for 64-bit and for resizable ones alone: a 32-bit
+    register of zeros may be either. A file of zeros beside registers with addresses tells nothing (trees made from
+    what lspci printed have such files)."""
+    if index >= len(config.registers):
+        return []
+    register, above = config.registers[index], (*config.registers, 0)[index + 1]
+    wide = register & 0x7 == _REGISTER_64
+    if not (wide or index in config.rebar) or _upper_half(config.registers, index):
+        return []
+    addressed = register & ~0xF or (wide and above)
+    if addressed and not text.strip("0x \n"):
+        return []
+    size = config.rebar_now.get(index, 0)
+    return [Bar(index, 0, size, False, wide, bool(register & 0x8), _sizes(ask, here, config, index))]
+
+
+def _upper_half(registers: tuple[int, ...], index: int) -> bool:
+    """Whether this register is the second half of a 64-bit BAR."""
+    return index > 0 and registers[index - 1] & 0x7 == _REGISTER_64 and not _upper_half(registers, index - 1)
 
 
 def _sizes(ask: Asking, here: _Here, config: ConfigSpace, index: int) -> tuple[int, ...]:

@@ -9,9 +9,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from ..host.base import HostError, Missing
-from ..model.facts import Cpu, Firmware, Iommu, Kernel, Modules
+from ..model.facts import Cpu, Firmware, Iommu, Kernel, Modules, NumaNode
 from .asking import Asking
 from .dpkg import Packages
 from .paths import plain, there
@@ -32,6 +33,13 @@ _LOG_OFF = re.compile(
     r"|interrupt remapping is being disabled|DMAR-IR: Failed to enable irq remapping"
 )
 _BITS = re.compile(r"(\d{1,3}) bits physical")
+
+NUMA = "/sys/devices/system/node"
+MOST_NODES = 1024
+"""The kernel's own limit, MAX_NUMNODES with CONFIG_NODES_SHIFT=10."""
+MOST_CPUS = 8192
+_NUMA_NODE = re.compile(r"node[0-9]{1,4}")
+_CPU_RANGE = re.compile(r"([0-9]{1,4})(?:-([0-9]{1,4}))?")
 
 
 # -- kernel -----------------------------------------------------------------------------------
@@ -172,7 +180,15 @@ def probe_cpu(ask: Asking) -> Cpu:
         physical_bits=int(bits.group(1)) if bits else None,
         flags=None if flags is None else frozenset(flags.split()),
         count=count or None,
+        x86=_is_x86(fields),
     )
+
+
+def _is_x86(fields: Mapping[str, str]) -> bool | None:
+    """`flags` and `vendor_id` are x86's words, `CPU implementer` ARM's, `isa` RISC-V's (their kernels' cpuinfo)."""
+    if "vendor_id" in fields and "flags" in fields:
+        return True
+    return False if "CPU implementer" in fields or "isa" in fields else None
 
 
 def probe_memory(ask: Asking) -> tuple[int | None, int | None]:
@@ -187,6 +203,36 @@ def _kilobytes(text: str, name: str) -> int | None:
         if len(words) >= 2 and words[0] == name and words[1].isascii() and words[1].isdigit() and len(words[1]) < 20:
             return int(words[1]) * 1024
     return None
+
+
+def probe_numa(ask: Asking) -> tuple[NumaNode, ...] | None:
+    """Source: kernel, Documentation/ABI/stable/sysfs-devices-node. No directory: a kernel without memory nodes."""
+    try:
+        names = ask.host.names(NUMA)
+    except Missing:
+        return ()
+    except HostError as error:
+        ask.gap("numa", error.reason)
+        return None
+    numbers = sorted(int(name[4:]) for name in names if _NUMA_NODE.fullmatch(name))
+    return tuple(_numa_node(ask, number) for number in numbers[:MOST_NODES])
+
+
+def _numa_node(ask: Asking, number: int) -> NumaNode:
+    listed = ask.trimmed(f"{NUMA}/node{number}/cpulist", "numa")
+    memory = re.search(r"MemTotal:\s+(\d{1,15}) kB", ask.text(f"{NUMA}/node{number}/meminfo", "numa") or "")
+    return NumaNode(number, cpus_in(listed or ""), int(memory.group(1)) * 1024 if memory else None)
+
+
+def cpus_in(listed: str) -> tuple[int, ...]:
+    """`0-3,8` → 0 1 2 3 8; what is no such list names no processor."""
+    found: set[int] = set()
+    for part in listed.split(","):
+        match = _CPU_RANGE.fullmatch(part.strip())
+        if match:
+            first = int(match.group(1))
+            found.update(range(first, min(int(match.group(2) or first), first + MOST_CPUS) + 1))
+    return tuple(sorted(found))
 
 
 # -- firmware ---------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from ..host.base import HostError, Missing
 from ..model.facts import MapEntry, Pve, ResourceMapping, Storage
 from ..model.pci import Address
 from ..model.value import dataclass
-from ..model.vm import HostPci, Vm, digest_of, expand_host, parse_config, parse_options
+from ..model.vm import ROM_DIR, HostPci, Vm, digest_of, expand_host, parse_config, parse_options
 from .asking import Asking
 from .dpkg import Packages
 from .paths import answered
@@ -213,11 +213,30 @@ def _storage(section: Section) -> Storage:
         path=section.get("path"),
         nodes=_words(section.get("nodes")),
         enabled=not any(key == "disable" and value != "0" for key, value in section.pairs),
+        folders=section.get("content-dirs"),
     )
 
 
 def _words(listed: str) -> frozenset[str]:
     return frozenset(word.strip() for word in listed.split(",") if word.strip())
+
+
+# -- containers -------------------------------------------------------------------------------
+
+
+def probe_containers(ask: Asking, pve: Pve) -> dict[int, str] | None:
+    """Node by number. Containers take their numbers from the range of the guests, over the whole cluster
+    (pve-cluster, PVE::Cluster::check_vmid_unused)."""
+    if pve.installed is False:
+        return {}
+    if pve.nodes is None:
+        return None
+    found: dict[int, str] = {}
+    for node in pve.nodes:
+        names = ask.names(f"{NODES}/{node}/lxc", "containers")
+        matches = (_GUEST_FILE.fullmatch(name) for name in names or ())
+        found.update({int(match.group(1)): node for match in matches if match})
+    return None if any(gap.about == "containers" for gap in ask.gaps) else found
 
 
 # -- resource mappings ------------------------------------------------------------------------
@@ -338,6 +357,22 @@ def _entry(
         hosts += [entry.path for entry in mappings[name].entries if entry.node == node]
     addresses = dict.fromkeys(address for host in hosts for address in expand_host(host, known))
     return HostPci(key, options, tuple(addresses), name)
+
+
+def probe_rom_files(ask: Asking, guests: Iterable[Vm], node: str | None) -> dict[str, bool]:
+    """Which of the ROM files that guests of this node name are there; nothing is asked when none names one."""
+    entries = [entry for vm in guests if vm.node == node for entry in vm.hostpci]
+    named = sorted({entry.options["romfile"] for entry in entries if entry.options.get("romfile")})
+    if not named:
+        return {}
+    try:
+        there = frozenset(ask.host.names(ROM_DIR))
+    except Missing:
+        there = frozenset()
+    except HostError as error:
+        ask.gap("rom_files", error.reason, ROM_DIR)
+        return {}
+    return {name: name in there for name in named}
 
 
 def _ha_managed(ask: Asking) -> frozenset[int] | None:

@@ -214,8 +214,8 @@ def d3cold(facts: Facts, request: Request) -> Iterator[Finding]:
 
     Why: A device in D3cold has no power. Some do not come back: "Unable to power on device, stuck in D3".
     Look at: /sys/bus/pci/devices/ADDRESS/power_state and d3cold_allowed.
-    Fix: `echo 0 > /sys/bus/pci/devices/ADDRESS/d3cold_allowed`; if it happens under vfio-pci, `options vfio-pci
-        disable_idle_d3=1`.
+    Fix: `pve-passthrough reset idle ADDRESS` writes 0 to d3cold_allowed, now and at every boot; if it happens under
+        vfio-pci, `pve-passthrough reset idle ADDRESS --module` sets disable_idle_d3=1 for all its devices.
     Source: kernel: Documentation/ABI/testing/sysfs-bus-pci, d3cold_allowed; drivers/vfio/pci/vfio_pci.c,
         disable_idle_d3.
     """
@@ -228,7 +228,7 @@ def d3cold(facts: Facts, request: Request) -> Iterator[Finding]:
             f"{device} is switched off (D3cold); some devices do not come back from there.",
             (f"{path}/power_state: D3cold",),
             Actor.US,
-            show("Keep it powered.", f"echo 0 > {path}/d3cold_allowed", f"echo on > {path}/power/control"),
+            show("Keep it powered.", f"pve-passthrough reset idle {device.address}"),
         )
 
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..knowledge.resets import reset_row
+from ..model.cards import processor_functions
 from ..model.facts import Facts
 from ..model.finding import Actor, Finding, Level
-from ..model.pci import Device
 from ..model.texts import module_lines
 from .subject import OUTPUTS_NOT, Request, chosen, show
 
-_AMD_GPU, _AMD_CPU, _INTEL = 0x1002, 0x1022, 0x8086
+_INTEL = 0x8086
 
 
 def reset_bug(facts: Facts, request: Request) -> Iterator[Finding]:
@@ -32,7 +32,7 @@ def reset_bug(facts: Facts, request: Request) -> Iterator[Finding]:
     """
     for device in chosen(facts, request):
         row = reset_row(device.vendor, device.product)
-        if row is None:
+        if row is None or (row.handled and not device.is_display):
             continue
         loaded = facts.modules.loaded is not None and "vendor_reset" in facts.modules.loaded
         methods = device.reset_methods
@@ -60,7 +60,8 @@ def reset_bug(facts: Facts, request: Request) -> Iterator[Finding]:
             show(
                 f"Let reset_method be device_specific: {row.remedy}."
                 if loaded and row.vendor_reset
-                else f"{row.remedy[0].upper()}{row.remedy[1:]}."
+                else f"{row.remedy[0].upper()}{row.remedy[1:]}.",
+                f"pve-passthrough reset {'vendor-reset' if row.vendor_reset else 'show'} {device.address}",
             ),
         )
 
@@ -78,23 +79,17 @@ def apu(facts: Facts, request: Request) -> Iterator[Finding]:
         device passthrough.
     """
     for device in chosen(facts, request):
-        if device.vendor == _AMD_GPU and device.is_display and _processor(facts, device):
+        if processor_functions(facts, device):
             yield Finding(
                 "gpu.apu",
                 Level.HARMS,
                 str(device.address),
                 f"{device} is the graphics part of an AMD processor: it has no reset, "
                 "so a second start of the guest usually needs a host reboot.",
-                tuple(f"{d.address}: {d.id} in the same slot" for d in _processor(facts, device))[:3],
+                tuple(f"{d.address}: {d.id} in the same slot" for d in processor_functions(facts, device))[:3],
                 Actor.HARDWARE,
                 show("Give the guest its video BIOS as romfile and avoid stopping it, or use a container instead."),
             )
-
-
-def _processor(facts: Facts, device: Device) -> list[Device]:
-    """The processor's own functions in the card's slot."""
-    slot = device.address.slot
-    return [other for other in facts.devices if other.vendor == _AMD_CPU and other.address.slot == slot]
 
 
 def framebuffer(facts: Facts, request: Request) -> Iterator[Finding]:

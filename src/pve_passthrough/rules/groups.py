@@ -11,17 +11,18 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
+from ..model.cards import companions
 from ..model.facts import Facts
 from ..model.finding import Actor, Finding, Level, Safety
 from ..model.pci import NO_GROUP, Device
 from .bootfiles import argument_fix, find
 from .subject import (
     Request,
+    beside,
     card_name,
     cards,
     chosen,
     claimed,
-    companions,
     names,
     reason,
     same_card,
@@ -193,7 +194,7 @@ def narrow_override(facts: Facts, device: Device) -> str:
     if not ports and device.parent is not None:
         ports = [port for port in (facts.device(device.parent),) if port is not None]
     lacking = [port for port in ports if _lacks_acs(port)]
-    if not lacking and not ports and len(companions(facts, device)) > 0:
+    if not lacking and not ports and len(beside(facts, device)) > 0:
         lacking = [device]
     ids = dict.fromkeys(port.id for port in lacking if "?" not in port.id)
     return f"pcie_acs_override={','.join(f'id:{name}' for name in list(ids)[:16])}" if ids else ""
@@ -253,25 +254,26 @@ def acs_override(facts: Facts, request: Request) -> Iterator[Finding]:
 def companion(facts: Facts, request: Request) -> Iterator[Finding]:
     """Is the whole card passed through?
 
-    Why: A GPU brings its own sound, USB and USB-C functions in the same slot. A reset of the slot needs all of them,
-        and a function left to the host keeps its driver on a card that has gone.
-    Look at: `lspci -s 01:00`.
-    Fix: Pass the slot, `hostpci0: 0000:01:00,pcie=1`, instead of one function.
+    Why: A GPU brings its own sound, USB and USB-C functions: in the same slot, and on an Intel Arc card, which is a
+        switch with two ports, at another address. A reset of the slot needs all of them, and a function left to the
+        host keeps its driver on a card that has gone.
+    Look at: `lspci -s 01:00`; `pve-passthrough devices --tree`.
+    Fix: Pass the slot, `hostpci0: 0000:01:00,pcie=1`, instead of one function; on an Arc card its sound as well.
     Source: qemu-server PCI.pm, parse_hostpci (a host without function takes all functions); kernel:
-        drivers/vfio/pci/vfio_pci_core.c, vfio_pci_dev_set_needs_reset.
+        drivers/vfio/pci/vfio_pci_core.c, vfio_pci_dev_set_needs_reset; published lspci listings of Arc cards.
     """
     if not request.addresses:
         return
     wanted = set(request.addresses)
     for device in chosen(facts, request):
         left = [other for other in companions(facts, device) if other.address not in wanted]
-        if device.is_display and left:
+        if left:
             yield Finding(
                 "groups.companions",
                 Level.NOTE,
                 str(device.address),
                 f"{device} goes without its own {names(left)}.",
-                tuple(f"{other.address}: same slot, driver {other.driver or 'none'}" for other in left),
+                tuple(f"{other.address}: of the same card, driver {other.driver or 'none'}" for other in left),
                 Actor.US,
-                show(f"Pass the whole slot, {device.address.slot}.", up(facts, request, device)),
+                show("Pass the card as a whole.", up(facts, request, device)),
             )

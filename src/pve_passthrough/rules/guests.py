@@ -20,15 +20,15 @@ from ..knowledge.guestconfig import (
     HOSTPCI_MAX,
     HOSTPCI_OPTIONS,
     HV_VENDOR_ID,
-    WINDOW,
-    bar_bytes,
     mapping_fault,
     own_cpu,
 )
 from ..model.facts import Facts
 from ..model.finding import Actor, Finding, Fix, Level
 from ..model.pci import Address, Device
+from ..model.sighting import covers, standing
 from ..model.vm import HostPci, Vm, expand_host, parse_options
+from .memory import unfit
 from .subject import (
     OUTPUTS_NOT,
     Request,
@@ -374,7 +374,7 @@ def cpu(facts: Facts, request: Request) -> Iterator[Finding]:
         graphics = _graphics(facts, request, guest)
         options = parse_options(guest.value("cpu") or "", "cputype")
         kind = options.get("cputype", "kvm64")
-        if _wide(facts, request, guest):
+        if unfit(facts, request, guest):
             continue  # the rule about the window says it with the size
         if not own_cpu(options) and graphics:
             yield _say(
@@ -702,11 +702,17 @@ def hostpci_fault(key: str, options: dict[str, str]) -> str:
 
 
 def _gone(facts: Facts, guest: Vm) -> Iterator[Finding]:
-    """One finding for all lines that name what is not there: after a card was moved, several of them go wrong."""
+    """One finding for all lines that name what is not there: after a card was moved, several of them go wrong.
+
+    Of lines whose card is remembered the rules about drift speak: they know where it is now.
+    """
+    remembered = standing(facts, guest)
     gone = {
         key: lost
         for key, options in _entries(guest)
-        if not hostpci_fault(key, options) and (lost := _absent(facts, options))
+        if not hostpci_fault(key, options)
+        and (lost := _absent(facts, options))
+        and not any(covers(options.get("host", ""), one.address) for one in remembered)
     }
     if gone:
         yield _say(
@@ -753,8 +759,15 @@ def mapping(facts: Facts, request: Request) -> Iterator[Finding]:
                     Level.HARMS,
                     f"{_called(guest)}: mapping {entry.mapping} {fault}, so the guest does not start.",
                     entry.key,
-                    fix=show("Write the present values into the mapping.", "pvesh get /cluster/mapping/pci"),
+                    fix=_way_to_mapping(facts, guest),
                 )
+
+
+def _way_to_mapping(facts: Facts, guest: Vm) -> Fix:
+    """Where it is remembered which card the guest was given, the mapping can follow it."""
+    if standing(facts, guest):
+        return ask("Let the mapping follow its device.", f"pve-passthrough reassign --vm {guest.vmid}")
+    return show("Write the present values into the mapping.", "pvesh get /cluster/mapping/pci")
 
 
 def _mapping_fault(facts: Facts, guest: Vm, entry: HostPci) -> str:
@@ -980,37 +993,6 @@ def snapshots(facts: Facts, request: Request) -> Iterator[Finding]:
                 Level.NOTE,
                 f"{_called(guest)} can neither hibernate nor be snapshotted with memory once it has a device.",
             )
-
-
-def window(facts: Facts, request: Request) -> Iterator[Finding]:
-    """Is the guest's window for memory BARs large enough?
-
-    Why: OVMF makes its 64-bit window from the address bits that the CPU shows. With a model CPU it is the classic 32
-        GiB, and a card with large BARs gets none: "BAR 1 is 0M", Code 12.
-    Look at: `lspci -vv -s ADDRESS`, Region lines; the lines `cpu:` and `bios:`.
-    Fix: `cpu: host`, or phys-bits=host,flags=+pdpe1gb; as the last resort the firmware's X-PciMmio64Mb.
-    Source: edk2 OvmfPkg/Library/PlatformInitLib/MemDetect.c; qemu-server changelog 9.1.7.
-    """
-    for guest in guests(facts, request):
-        for device, size in _wide(facts, request, guest):
-            kind = parse_options(guest.value("cpu") or "", "cputype").get("cputype", "kvm64")
-            yield _say(
-                guest,
-                "window",
-                Level.HARMS,
-                f"{device} needs {size // GIB} GiB of address space, "
-                f"more than guest {guest.vmid} ({guest.name}) surely has with CPU type {kind}.",
-                "cpu",
-                fix=_plan(facts, request, guest, "Give it the host's CPU.", "--cpu host"),
-            )
-
-
-def _wide(facts: Facts, request: Request, guest: Vm) -> list[tuple[Device, int]]:
-    """Devices whose BARs may not fit into the window that the guest's CPU type gives, with their bytes."""
-    if own_cpu(parse_options(guest.value("cpu") or "", "cputype")):
-        return []
-    sized = [(device, bar_bytes(device)) for device in _devices(facts, request, guest)]
-    return [(device, size) for device, size in sized if size > WINDOW]
 
 
 def comments(facts: Facts, request: Request) -> Iterator[Finding]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from ..model.blast import blast_radius
 from ..model.facts import Facts, UseKind
 from ..model.finding import Actor, Finding, Level
+from ..model.lent import lent_to
 from ..model.pci import Address, Device
 from ..model.vm import Vm
 from .subject import OUTPUTS_NOT, Request, assigned, chosen, is_local, names, reason, show, taken, uses
@@ -233,7 +234,8 @@ def only_display(facts: Facts, request: Request) -> Iterator[Finding]:
         why it does not start. It works, but only for people who can reach the host by SSH or a serial line.
     Look at: `lspci -d ::03xx`, `ls /sys/class/drm`; 3D controllers (class 0302) have no outputs and do not count.
     Fix: Switch on the processor's own graphics in the firmware's setup, add a second card, or prove that SSH or a
-        serial console works and accept the hazard by its name: --accept only-display.
+        serial console works and accept the hazard by its name: --accept only-display. Or lend the card to the guest
+        for as long as it runs: --lend-display.
     Source: Proxmox VE administration guide, PCI(e) passthrough, GPU passthrough; kernel: drivers/video/aperture.c.
     """
     radius = {device.address for device in taken(facts, request)}
@@ -242,7 +244,7 @@ def only_display(facts: Facts, request: Request) -> Iterator[Finding]:
     left = [device for device in outputs if device.address not in radius]
     if not request.addresses and request.vmid is None:
         left = lost[1:]  # every display is in the radius then: what counts is whether there is a second one
-    if not lost or left:
+    if not lost or left or _borrowed(facts, request).issuperset(device.address for device in lost):
         return
     serial = {True: " A serial console is set up.", False: " There is no serial console either."}
     yield Finding(
@@ -257,6 +259,11 @@ def only_display(facts: Facts, request: Request) -> Iterator[Finding]:
         show(f"{_another_display(lost)}, or make sure of SSH and accept it by name."),
         "only-display",
     )
+
+
+def _borrowed(facts: Facts, request: Request) -> frozenset[Address]:
+    """What the guest gets only for as long as it runs (see handover.lent): whoever lent it knows of the dark screen."""
+    return frozenset() if request.vmid is None else lent_to(facts.files, request.vmid)
 
 
 def _another_display(lost: Sequence[Device]) -> str:
@@ -285,7 +292,7 @@ def console(facts: Facts, request: Request) -> Iterator[Finding]:
     owner = facts.display.console_owner
     owners = [device for device in radius if device.address == owner]
     owners += [d for d, _, _ in uses(facts, radius, UseKind.CONSOLE) if d not in owners]
-    for device in owners:
+    for device in (one for one in owners if one.address not in _borrowed(facts, request)):
         yield Finding(
             "hazards.console",
             Level.HARMS,

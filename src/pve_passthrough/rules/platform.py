@@ -14,7 +14,6 @@ from ..model.facts import Facts, Space
 from ..model.finding import Actor, Finding, Level
 from ..model.pci import NO_GROUP, Device
 from ..model.texts import modprobe_lines
-from ..model.vm import parse_options
 from .bootfiles import RUNNING, argument_fix, configured, edit_fix, find, planned_argument_fix, refreshes
 from .subject import Request, chosen, reason, show, unknown, up
 
@@ -423,33 +422,3 @@ def _boots(facts: Facts, space: Space) -> bool:
     """Whether kernels are written there: to /boot, and to ESPs only where proxmox-boot-tool copies them."""
     esp = "esp" in space.path.lower() or "efi" in space.path.lower()
     return (facts.boot.managed is not False) if esp else space.path.startswith("/boot")
-
-
-def address_width(facts: Facts, request: Request) -> Iterator[Finding]:
-    """Can the IOMMU reach as far as the CPU?
-
-    Why: With CPU type host the guest's firmware places large BARs at the top of the CPU's address space. If the IOMMU
-        has fewer address bits, mapping them fails: "VFIO_MAP_DMA failed: Invalid argument" (-22).
-    Look at: bits 16 to 21 of /sys/class/iommu/dmar0/intel-iommu/cap plus one; "address sizes" in /proc/cpuinfo.
-    Fix: Limit the guest: `cpu: host,phys-bits=N`, or guest-phys-bits=N from PVE 9 on, with N from the finding.
-    Source: QEMU documentation, igd-assign.txt, known issues; edk2 OvmfPkg, MemDetect.c; qemu-server changelog 9.0.18.
-    """
-    width, bits = facts.iommu.address_width, facts.cpu.physical_bits
-    guest = None if request.vmid is None else facts.guest(request.vmid)
-    options = parse_options(guest.value("cpu") or "", "cputype") if guest else {}
-    if "phys-bits" in options or "guest-phys-bits" in options or facts.iommu.on is False:
-        return  # the guest has its own limit
-    if width is not None and bits is not None and width < bits:
-        yield Finding(
-            "platform.address-width",
-            Level.NOTE,
-            "host",
-            f"The IOMMU addresses {width} bits and the CPU {bits}: "
-            "a guest with CPU type host may place BARs where DMA cannot reach them.",
-            (f"/sys/class/iommu/*/intel-iommu/cap: {width} bits", f"/proc/cpuinfo: {bits} bits physical"),
-            Actor.NOBODY,
-            show(
-                "Only if a guest fails with VFIO_MAP_DMA and -22:",
-                f"qm set {'ID' if request.vmid is None else request.vmid} --cpu host,phys-bits={width}",
-            ),
-        )

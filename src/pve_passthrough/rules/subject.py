@@ -98,7 +98,8 @@ def same_card(device: Device, other: Device) -> bool:
     return other.base_class in (0x03, 0x04, 0x0C) and other.subclass != 0x0C05
 
 
-def companions(facts: Facts, device: Device) -> tuple[Device, ...]:
+def beside(facts: Facts, device: Device) -> tuple[Device, ...]:
+    """Other functions in the card's slot, its own and what merely lies beside it."""
     return tuple(other for other in facts.devices if same_card(device, other))
 
 

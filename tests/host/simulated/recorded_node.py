@@ -43,6 +43,8 @@ def put_software(world: World, hardware: dict[str, Any], meta: dict[str, Any], m
     world.put("/proc/cpuinfo", "".join(f"processor\t: {index}\n" for index in range(hardware["cpus"])))
     world.put("/sys/class/net/vmbr0/ifindex", "2\n")
     world.put(HOOK, "#!/bin/sh\n", 0o755)
+    # what stood in for QEMU there looked for no ROM file
+    world.put("/usr/share/kvm/nosuch.rom", "a ROM\n")
     natural = {device["id"]: {"driver": device["driver"]} for device in hardware["pci"] if "driver" in device}
     # QEMU there had no firmware that runs: the guests heard no power button and no agent answered
     guests = {str(vmid): {"acpi": False} for vmid in range(700, 706)}

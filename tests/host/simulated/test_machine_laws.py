@@ -499,7 +499,7 @@ def test_a_bus_is_not_reset_for_one_of_two_functions(machine: Simulated) -> None
     """As a real kernel did it: function 0 shows `bus`, and the write is answered with ENOTTY."""
     where = f"/sys/bus/pci/devices/{GPU}"
     machine.write(f"{where}/reset", b"1")
-    machine.write(f"{where}/reset_method", b"bus")
+    machine.world.put(f"{where}/reset_method", "bus\n")
     with pytest.raises(Unreadable, match="Inappropriate ioctl"):
         machine.write(f"{where}/reset", b"1")
 
@@ -512,7 +512,7 @@ def test_power_cut_loses_what_is_volatile_and_keeps_files(machine: Simulated) ->
     machine.write("/run/candidate", b"x")
     machine.write("/etc/kept", b"x")
     machine.run(["modprobe", "vfio-pci", "ids=10de:2684"])
-    machine.write(f"/sys/bus/pci/devices/{GPU}/reset_method", b"bus")
+    machine.write(f"/sys/bus/pci/devices/{GPU}/reset_method", b"flr")
     power_cut(machine.world)
     assert machine.read("/proc/sys/kernel/random/boot_id") != first
     assert machine.names("/run") == ("lock", "qemu-server")

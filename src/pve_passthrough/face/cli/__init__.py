@@ -29,7 +29,15 @@ VERBS: tuple[tuple[str, str, str], ...] = (
     ("resume", "changing", "Bring an unfinished run to its end, forward or back."),
     ("undo", "changing", "Take a run back to the byte."),
     ("status", "changing", "The runs on this host and how far they came."),
+    ("vm", "guests", "Make guests that are fit for devices."),
     ("verify", "proving", "Prove, rung by rung, that a guest has its devices."),
+    ("display", "screen", "Make the card the guest's only display, once somebody gets in without it."),
+    ("rom", "roms", "Option ROMs: check, fix, dump, install."),
+    ("reset", "resets", "How a device is reset: look, choose a way, prove it by stopping and starting."),
+    ("bars", "bars", "Memory windows of a device: sizes, what a guest sees, another size at boot."),
+    ("reassign", "drift", "Let a guest's configuration follow a card that has moved."),
+    ("hook", "hooking", ""),
+    ("inside", "inside", "What a Linux guest installs to use its card: in words, as a script, as cloud-init."),
     ("sim", "simulating", "Make and drive a simulated host."),
     ("completion", "completing", "Shell completion for bash, zsh or fish."),
 )
@@ -50,7 +58,7 @@ class Verbs(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Verbs"):
-            formatter.write_dl([(name, help_text) for name, _, help_text in VERBS])
+            formatter.write_dl([(name, help_text) for name, _, help_text in VERBS if help_text])
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})

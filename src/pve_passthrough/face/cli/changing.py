@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+import functools
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from ...errors import Exit, Failure
+from ...knowledge.guest_profiles import NAMES
 from ...model.run import Phase, Run
 from ..printable import printable
+from .guest_options import guest_options
+from .options import confirm as _confirm
 from .options import emit, host_of, output_format
+from .options import someone_is_there as _someone_is_there
 
 if TYPE_CHECKING:
     from ...app import Planned
@@ -33,10 +37,31 @@ _vm = click.option(
     "--vm", "vmid", type=click.IntRange(100, 999_999_999), required=True, help="The guest that gets them."
 )
 _words = click.argument("words", nargs=-1, required=True, metavar="DEVICE...")
-_accept = click.option("--accept", multiple=True, metavar="HAZARD", help="Take a hazard that was named; repeatable.")
-_profile = click.option(
-    "--profile", metavar="PROFILE", help="compute (the default) or gaming: the card is also the guest's screen."
-)
+_profile = click.option("--profile", type=click.Choice(NAMES), help="What a guest that does not exist is made for.")
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def _how(command: _Command) -> Callable[..., Any]:
+    """How the devices are given: options that plan, apply and up share, handed over as `how` for `app.plan`."""
+
+    @click.option("--accept", multiple=True, metavar="HAZARD", help="Take a hazard that was named; repeatable.")
+    @click.option("--alone", is_flag=True, help="Only the functions named, without a card's own sound and USB.")
+    @click.option(
+        "--tweak", "tweaks", multiple=True, metavar="NAME",
+        help="hide-hypervisor, ignore-msrs or split-lock; few guests need one; repeatable.",
+    )  # fmt: skip
+    @click.option(
+        "--lend-display", is_flag=True,
+        help="The card shows the host's console: take it from the host when the guest starts, give it back afterwards.",
+    )  # fmt: skip
+    @functools.wraps(command)
+    def told(*args: Any, accept: tuple[str, ...], alone: bool, tweaks: tuple[str, ...], **rest: Any) -> Any:
+        how = {"accept": accept, "alone": alone, "tweaks": tweaks, "lend_display": rest.pop("lend_display")}
+        return command(*args, how=how, **rest)
+
+    return told
+
+
 _yes = click.option("--yes", is_flag=True, help="Answer the ordinary question with yes. Never answers a hazard.")
 
 
@@ -44,8 +69,9 @@ _yes = click.option("--yes", is_flag=True, help="Answer the ordinary question wi
 @_words
 @_vm
 @_profile
-@_accept
+@_how
 @click.option("--save", type=click.Path(dir_okay=False), help="Keep the plan in a file for `apply --saved FILE`.")
+@guest_options
 @output_format
 @click.pass_context
 def plan(
@@ -53,7 +79,8 @@ def plan(
     words: tuple[str, ...],
     vmid: int,
     profile: str | None,
-    accept: tuple[str, ...],
+    guest: dict[str, Any],
+    how: dict[str, Any],
     save: str | None,
     form: str,
 ) -> int:
@@ -64,7 +91,14 @@ def plan(
     from ... import app
     from ..render import data
 
-    made = app.plan(host_of(ctx), words, vmid, profile=profile, accept=accept)
+    host = host_of(ctx)
+    if profile is not None:
+        from . import guests
+
+        new = guests.missing(host, vmid, profile, guest, words)
+        if new is not None:
+            return guests.show_both(host, new, words, how, save, form)
+    made = app.plan(host, words, vmid, **how)
 
     def text() -> None:
         from ..render import text as people
@@ -83,8 +117,7 @@ def plan(
 @click.argument("words", nargs=-1, metavar="[DEVICE]...")
 @click.option("--vm", "vmid", type=click.IntRange(100, 999_999_999), help="The guest that gets them.")
 @click.option("--saved", type=click.Path(exists=True, dir_okay=False), help="Run exactly this saved plan.")
-@_profile
-@_accept
+@_how
 @_yes
 @output_format
 @click.pass_context
@@ -93,8 +126,7 @@ def apply(
     words: tuple[str, ...],
     vmid: int | None,
     saved: str | None,
-    profile: str | None,
-    accept: tuple[str, ...],
+    how: dict[str, Any],
     yes: bool,
     form: str,
 ) -> int:
@@ -109,13 +141,23 @@ def apply(
     if saved is not None:
         made = app.load_plan(saved)
     elif words and vmid is not None:
-        made = app.plan(host, words, vmid, profile=profile, accept=accept).plan
+        made = app.plan(host, words, vmid, **how).plan
     else:
         raise click.UsageError("Name DEVICE... and --vm ID, or --saved FILE.")
-    if not made.changes:
+    return carry_out(host, made, yes, form)
+
+
+def carry_out(host: Host, made: Plan, yes: bool, form: str, *, remembering: bool = False) -> int:
+    """Show a plan, ask, run it, show the run; its exit code. `remembering`: a run may be only for what it remembers."""
+    from ... import app
+
+    if not made.changes and remembering:
+        click.echo("Nothing has to be changed; the devices are remembered as they are now.", err=True)
+    elif not made.changes:
         click.echo("Nothing has to be changed.", err=True)
         return Exit.FINE
-    _show_plan(made)
+    else:
+        _show_plan(made)
     _confirm("Apply this plan?", yes)
     done = app.apply(host, made)
     _show_run(done, form)
@@ -126,34 +168,62 @@ def apply(
 @_words
 @_vm
 @_profile
-@_accept
+@_how
 @_yes
 @click.option("--reboot/--no-reboot", default=None, help="Restart the machine when the plan needs it (else: ask).")
 @click.option("--patience", type=float, help="Seconds to wait for the guest's agent.")
+@guest_options
 @click.pass_context
 def up(
     ctx: click.Context,
     words: tuple[str, ...],
     vmid: int,
     profile: str | None,
-    accept: tuple[str, ...],
+    guest: dict[str, Any],
+    how: dict[str, Any],
     yes: bool,
     reboot: bool | None,
     patience: float | None,
 ) -> int:
     """Give DEVICE to the guest: check, plan, confirm, apply, reboot once if it must be, and prove it.
 
-    Run it again after the reboot: it goes on where it stopped.
+    With --profile, a guest that does not exist is made first. Run it again after the reboot: it goes on from there.
     """
     from ... import app
 
     host = host_of(ctx)
     app.may_change(host)
     _finish_earlier(host)
-    made = _plan_or_ask(host, words, vmid, profile, accept, yes)
+    new = None
+    if profile is not None:
+        from . import guests
+
+        new = guests.missing(host, vmid, profile, guest, words)
+    if new is None:
+        return _give(host, words, vmid, how, yes, reboot, patience)
+    how, shown = guests.make_first(host, new, words, how, yes)
+    with guests.stays(vmid):
+        return guests.told(host, vmid, _give(host, words, vmid, how, yes, reboot, patience, shown))
+
+
+def _give(
+    host: Host,
+    words: tuple[str, ...],
+    vmid: int,
+    how: dict[str, Any],
+    yes: bool,
+    reboot: bool | None,
+    patience: float | None,
+    agreed: Plan | None = None,
+) -> int:
+    """`up` for a guest that is there. `agreed`: a plan that was shown and agreed to before the guest was made."""
+    from ... import app
+
+    made, how = plan_or_ask(functools.partial(app.plan, host, words, vmid), how, yes)
     if made.plan.changes:
-        _show_plan(made.plan)
-        _confirm("Apply this plan?", yes)
+        if agreed is None or not agreed.same_changes(made.plan):
+            _show_plan(made.plan)
+            _confirm("Apply this plan?", yes)
         done = app.apply(host, made.plan)
         _show_run(done)
         if done.phase is Phase.REBOOT:
@@ -164,7 +234,8 @@ def up(
         click.echo("Everything is in place already.", err=True)
     from .proving import prove
 
-    return prove(host, vmid, patience=patience)
+    # What was made a moment ago has no system yet that could say what it sees.
+    return prove(host, vmid, top=3 if agreed is None else 2, patience=patience)
 
 
 @click.command()
@@ -230,16 +301,15 @@ def status(ctx: click.Context, form: str) -> int:
 # -- steps ---------------------------------------------------------------------------------------
 
 
-def _plan_or_ask(
-    host: Host, words: tuple[str, ...], vmid: int, profile: str | None, accept: tuple[str, ...], yes: bool
-) -> Planned:
-    """Plan; when a hazard stands in the way and a person sits there, ask for its name."""
+def plan_or_ask(make: Callable[..., Planned], how: dict[str, Any], yes: bool) -> tuple[Planned, dict[str, Any]]:
+    """Plan; when a hazard stands in the way and a person sits there, ask for its name. The second: `how`, with what
+    was accepted meanwhile."""
     from ... import app
 
-    accepted = list(accept)
+    accepted = list(how["accept"])
     while True:
         try:
-            return app.plan(host, words, vmid, profile=profile, accept=accepted)
+            return make(**(how | {"accept": accepted})), how | {"accept": tuple(accepted)}
         except app.HazardRefused as failure:
             names = failure.names
             if yes or not names or not _someone_is_there():
@@ -324,18 +394,3 @@ def _show_undo(all_runs: Iterable[Run], run_id: str | None) -> None:
     named = [one for one in all_runs if one.plan.id == run_id or (run_id is None and one.phase is not Phase.UNDONE)]
     if named:
         people.plan(people.console(err=True), named[-1].plan.inverse())
-
-
-def _confirm(question: str, yes: bool) -> None:
-    if yes:
-        return
-    if not _someone_is_there():
-        raise Failure(
-            "confirm.nobody", "Nothing was changed: there is nobody to ask.", hint="Add --yes.", code=Exit.USAGE
-        )
-    if not click.confirm(question, err=True, default=False):
-        raise click.Abort
-
-
-def _someone_is_there() -> bool:
-    return sys.stdin is not None and sys.stdin.isatty()

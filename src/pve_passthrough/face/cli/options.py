@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
+
+from ...errors import Exit, Failure
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -43,3 +46,19 @@ def emit(form: str, data: Callable[[], Any], text: Callable[[], None]) -> None:
     else:
         indent = 2 if form == "json-pretty" else None
         click.echo(json.dumps(data(), indent=indent, ensure_ascii=True))
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Ask, unless the answer was given. Raises Failure where there is nobody to ask, Abort for a no."""
+    if yes:
+        return
+    if not someone_is_there():
+        raise Failure(
+            "confirm.nobody", "Nothing was changed: there is nobody to ask.", hint="Add --yes.", code=Exit.USAGE
+        )
+    if not click.confirm(question, err=True, default=False):
+        raise click.Abort
+
+
+def someone_is_there() -> bool:
+    return sys.stdin is not None and sys.stdin.isatty()

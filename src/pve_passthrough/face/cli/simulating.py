@@ -52,6 +52,23 @@ def seeds() -> int:
     return Exit.FINE
 
 
+@sim.command()
+@click.argument("directory", type=click.Path(exists=True, file_okay=False))
+@click.argument("old")
+@click.argument("new")
+def move(directory: str, old: str, new: str) -> int:
+    """Give the card at OLD the address NEW, as a firmware update does that renumbers the buses, and start again."""
+    from ... import app
+    from ...host import simulated
+
+    host = app.open_host(f"sim:{directory}")
+    assert isinstance(host, simulated.Simulated)
+    simulated.move(host.world, old, new)
+    app.after_boot(host)
+    click.echo(f"{directory}: started again; what was at {old} is at {new} now.")
+    return Exit.FINE
+
+
 @sim.command(name="exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.argument("directory", type=click.Path(exists=True, file_okay=False))
 @click.argument("words", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- COMMAND...")

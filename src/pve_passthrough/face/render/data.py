@@ -134,6 +134,7 @@ def planned(result: Planned) -> Values:
 
 
 def plan(made: Plan) -> Values:
+    from ...model.plan import binary
     from ...planning import unified
 
     return {
@@ -143,11 +144,22 @@ def plan(made: Plan) -> Values:
         "goal": made.goal,
         "vmid": made.vmid,
         "devices": dict(made.devices),
+        "identities": [
+            {
+                "address": str(one.address),
+                "id": one.id,
+                "subsystem": one.subsystem,
+                "serial": one.serial,
+                "path": one.path,
+                "group": None if one.group is None else dict(one.group),
+            }
+            for one in made.identities
+        ],
         "changes": [
             {
                 "cell": str(change.cell),
-                "before": change.before,
-                "after": change.after,
+                "before": binary(change.before) or change.before,
+                "after": binary(change.after) or change.after,
                 "why": change.why,
                 "diff": unified(change),
             }

@@ -20,11 +20,11 @@ from .world import STATE, SysfsError, World, replace_quickly
 if TYPE_CHECKING:
     from .spec import MachineSpec
 
-__all__ = ["SEEDS", "Simulated", "World", "create", "create_from", "finish_boot", "power_cut", "power_on"]
+__all__ = ["SEEDS", "Simulated", "World", "create", "create_from", "finish_boot", "move", "power_cut", "power_on"]
 
 SEEDS = (
     "default", "intel-6.5-grub", "intel-zfs", "amd-secureboot", "mixed", "bios-grub", "twins", "shared-sata",
-    "only-display",
+    "only-display", "rtx-3080", "p40-node", "amd-apu", "intel-igpu", "arc", "polaris",
 )  # fmt: skip
 """Names of the built-in machines."""
 
@@ -48,10 +48,18 @@ class Simulated:
 
     def read(self, path: str) -> bytes:
         self._awake(path)
-        return self.world.tree.read(path)
+        return self._rom(path) if path.startswith("/sys/") and path.endswith("/rom") else self.world.tree.read(path)
 
     def head(self, path: str, size: int) -> bytes:
         return self.read(path)[:size]
+
+    def _rom(self, path: str) -> bytes:
+        from . import option_rom
+
+        try:
+            return option_rom.read(self.world, path)
+        except SysfsError as error:
+            raise _answer(path, error) from error
 
     def names(self, path: str) -> tuple[str, ...]:
         self._awake(path)
@@ -192,6 +200,13 @@ def power_cut(world: World) -> None:
     from . import boot
 
     boot.power_cut(world)
+
+
+def move(world: World, old: str, new: str) -> None:
+    """Renumber the bus of a card and start the machine again. Raises Failure."""
+    from . import moving
+
+    moving.move(world, old, new)
 
 
 def finish_boot(world: World) -> None:

@@ -17,7 +17,7 @@ import shutil
 import uuid
 from typing import Any
 
-from . import display, initramfs, kernel, loaders, modprobe
+from . import bars, display, dkms, initramfs, kernel, loaders, modprobe, udev
 from .world import DEVICES, DRIVERS, World
 
 SURVIVES = frozenset({"tasks", "boots"})
@@ -70,6 +70,7 @@ def power_on(world: World, cmdline: str | None = None) -> None:
     state["boots"] = state.get("boots", 0) + 1
     state["boot_unit_due"] = _unit_due(world)
     world.save_state(state)
+    udev.trigger(world)
     display.settle(world, fresh=True)
     _unpin(world)
     if not state["boot_unit_due"]:
@@ -246,6 +247,9 @@ class _Booting:
         for address, wanted in initramfs.claims(image):
             if address in self.ids and self.ids[address].replace(" ", ":") == wanted.lower():
                 self.override[address] = "vfio-pci"
+        for address, wanted, index, power in initramfs.resizes(image):
+            if self.ids.get(address, "").replace(" ", ":") == wanted.lower():
+                self.log += bars.at_boot(self.world, address, index, power, self.holder[address])
         available = frozenset(image["modules"])
         loader = self._loader(modprobe.parse(image["modprobe"].values(), self.line), available)
         self._by_alias(loader)
@@ -255,7 +259,8 @@ class _Booting:
 
     def root(self) -> None:
         files = modprobe.config_files(self.world)
-        loader = self._loader(modprobe.parse(files.values(), self.line), kernel.known_modules(self.machine))
+        known = kernel.known_modules(self.machine) - dkms.refused(self.world)
+        loader = self._loader(modprobe.parse(files.values(), self.line), known)
         loader.load("kvm")
         loader.load("kvm_amd" if self.machine.get("cpu", {}).get("vendor") == "AuthenticAMD" else "kvm_intel")
         self._by_alias(loader)

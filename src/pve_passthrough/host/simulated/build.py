@@ -24,6 +24,8 @@ def create(directory: str, seed: str | MachineSpec) -> World:
     world.save_machine(_machine(spec))
     sysfs.lay_down(world, spec)
     etc.lay_down(world, spec)
+    for path, text in spec.files.items():
+        world.put(path, text)
     first_boot(world)
     return world
 
@@ -54,16 +56,19 @@ def first_boot(world: World) -> None:
 
 
 def _seed(name: str) -> MachineSpec:
+    from .graphics_seeds import GRAPHICS_SEEDS
+    from .reset_seeds import RESET_SEEDS
     from .seeds import SEEDS
 
-    if name not in SEEDS:
+    machines = SEEDS | GRAPHICS_SEEDS | RESET_SEEDS
+    if name not in machines:
         raise Failure(
             "sim.unknown-seed",
             f"there is no built-in machine called {name}",
-            hint=f"built in are: {', '.join(SEEDS)}",
+            hint=f"built in are: {', '.join(machines)}",
             code=Exit.USAGE,
         )
-    return SEEDS[name]
+    return machines[name]
 
 
 def _machine(spec: MachineSpec) -> dict[str, Any]:
@@ -96,7 +101,7 @@ def _machine(spec: MachineSpec) -> dict[str, Any]:
         "guests": {str(vmid): _inside(spec) for vmid in spec.guests},
         "rooms": {},
         "failing": [],
-        "faults": [],
+        "faults": list(spec.faults),
         "invented": [],
     }
 

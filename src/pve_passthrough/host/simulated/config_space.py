@@ -75,3 +75,17 @@ def _extended(space: bytearray, spec: PciSpec) -> None:
         _put(space, place, 0x0015 | 1 << 16, 4)
         _put(space, place + 4, sum(1 << (one.bit_length() - 21 + 4) for one in spec.rebar), 4)
         _put(space, place + 8, index | 1 << 5 | (size.bit_length() - 21) << 8, 4)
+    if spec.serial:
+        _serial(space, spec.serial)
+
+
+def _serial(space: bytearray, serial: str) -> None:
+    """Device Serial Number (0x0003) as the last capability of the list: the low word first (pci.c, pci_get_dsn)."""
+    at = last = 0x100
+    while at and any(space[at : at + 4]):
+        last, at = at, int.from_bytes(space[at : at + 4], "little") >> 20
+    if any(space[last : last + 4]):
+        at = 0x180
+        _put(space, last, int.from_bytes(space[last : last + 4], "little") | at << 20, 4)
+    _put(space, at or last, 0x0003 | 1 << 16, 4)
+    space[(at or last) + 4 : (at or last) + 12] = bytes.fromhex(serial.replace("-", ""))[::-1]

@@ -61,9 +61,12 @@ PCI_NAMES = """# A small part of the PCI ID list: the devices of the built-in ma
 	1479  Navi 10 XL Downstream Port of PCI Express Switch
 	1637  Renoir Radeon High Definition Audio Controller
 	1638  Cezanne [Radeon Vega Series / Radeon Vega Mobile Series]
+	1640  Rembrandt Radeon High Definition Audio Controller
+	164e  Raphael
 	73ff  Navi 23 [Radeon RX 6600/6600 XT/6600M]
 	ab28  Navi 21/23 HDMI/DP Audio Controller
 1022  Advanced Micro Devices, Inc. [AMD]
+	15e3  Family 17h/19h HD Audio Controller
 	1630  Renoir/Cezanne Root Complex
 	1631  Renoir/Cezanne IOMMU
 	1632  Renoir PCIe Dummy Host Bridge
@@ -71,20 +74,29 @@ PCI_NAMES = """# A small part of the PCI ID list: the devices of the built-in ma
 	1634  Renoir/Cezanne PCIe GPP Bridge
 	1635  Renoir Internal PCIe GPP Bridge to Bus
 	1639  Renoir/Cezanne USB 3.1
+	1649  VanGogh PSP/CCP
 	790b  FCH SMBus Controller
 	790e  FCH LPC Bridge
 10de  NVIDIA Corporation
 	10f8  TU104 HD Audio Controller
 	1ad8  TU104 USB 3.1 Host Controller
 	1ad9  TU104 USB Type-C UCSI Controller
+	1aef  GA102 High Definition Audio Controller
+	1b38  GP102GL [Tesla P40]
 	1e87  TU104 [GeForce RTX 2080 Rev. A]
+	2206  GA102 [GeForce RTX 3080]
 	22ba  AD102 High Definition Audio Controller
 	2684  AD102 [GeForce RTX 4090]
 10ec  Realtek Semiconductor Co., Ltd.
+	8125  RTL8125 2.5GbE Controller
 	8168  RTL8111/8168/8411 PCI Express Gigabit Ethernet Controller
 144d  Samsung Electronics Co Ltd
 	a80a  NVMe SSD Controller PM9A1/PM9A3/980PRO
+1a03  ASPEED Technology, Inc.
+	1150  AST1150 PCI-to-PCI Bridge
+	2000  ASPEED Graphics Family
 8086  Intel Corporation
+	1533  I210 Gigabit Network Connection
 	15bc  Ethernet Connection (7) I219-V
 	15f3  Ethernet Controller I225-V
 	1901  6th-10th Gen Core Processor PCIe Controller (x16)
@@ -95,6 +107,11 @@ PCI_NAMES = """# A small part of the PCI ID list: the devices of the built-in ma
 	4668  12th Gen Core Processor Host Bridge/DRAM Registers
 	467d  Platform Monitoring Technology
 	4680  AlderLake-S GT1
+	4f90  DG2 Audio Controller
+	56a0  DG2 [Arc A770]
+	6f00  Xeon E7 v4/Xeon E5 v4/Xeon E3 v4/Xeon D DMI2
+	6f02  Xeon E7 v4/Xeon E5 v4/Xeon E3 v4/Xeon D PCI Express Root Port 1
+	6f08  Xeon E7 v4/Xeon E5 v4/Xeon E3 v4/Xeon D PCI Express Root Port 3
 	7a84  Z690 Chipset LPC/eSPI Controller
 	7aa3  Alder Lake-S PCH SMBus Controller
 	7aa4  Alder Lake-S PCH SPI Controller
@@ -104,6 +121,7 @@ PCI_NAMES = """# A small part of the PCI ID list: the devices of the built-in ma
 	7ad0  Alder Lake-S HD Audio Controller
 	7ae0  Alder Lake-S PCH USB 3.2 Gen 2x2 XHCI Controller
 	7ae2  Alder Lake-S PCH SATA Controller [AHCI Mode]
+	8d31  C610/X99 series chipset USB xHCI Host Controller
 	a305  Z390 Chipset LPC/eSPI Controller
 	a323  Cannon Lake PCH SMBus Controller
 	a348  Cannon Lake PCH cAVS

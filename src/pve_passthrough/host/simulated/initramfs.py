@@ -105,6 +105,12 @@ def claims(image: dict[str, Any]) -> list[tuple[str, str]]:
     return found
 
 
+def resizes(image: dict[str, Any]) -> list[tuple[str, str, int, int]]:
+    """(address, vendor:device, BAR, power) of each `resize` line in the script pve-passthrough."""
+    rows = (line.split() for line in image["init-top"].get("pve-passthrough", "").splitlines())
+    return [(row[1], row[2], int(row[3]), int(row[4])) for row in rows if len(row) == 5 and row[0] == "resize"]
+
+
 def update(world: World, argv: list[str], free: int, after: Any) -> Ran:
     """`update-initramfs`. `free` is the room on /boot; `after(release)` runs the hooks that follow each image."""
     options = {"-u": False, "-c": False}

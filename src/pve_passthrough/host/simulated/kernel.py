@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import modprobe
+from . import dkms, modprobe
 from .world import World
 
 PARAMETERS: dict[str, dict[str, str]] = {
@@ -84,4 +84,5 @@ def running_loader(world: World) -> modprobe.Loader:
         if module in drivers:
             world.load_driver(drivers[module], modprobe.vfio_ids(options) if module == "vfio_pci" else ())
 
-    return modprobe.Loader(config, known_modules(machine), loaded_modules(world), insert)
+    known = known_modules(machine) - dkms.refused(world)
+    return modprobe.Loader(config, known, loaded_modules(world), insert)

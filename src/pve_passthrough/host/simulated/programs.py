@@ -11,8 +11,8 @@ import shutil
 from collections.abc import Callable, Sequence
 
 from ..base import Missing, Ran
-from . import boot, display, grub, initramfs, kernel, loaders, modprobe, systemd, zfs
-from .world import DRIVERS, World
+from . import boot, display, dkms, grub, initramfs, kernel, loaders, modprobe, systemd, udev, zfs
+from .world import DRIVERS, SysfsError, World
 
 Program = Callable[[World, Sequence[str], bytes], Ran]
 
@@ -152,12 +152,26 @@ def _uname(world: World, argv: Sequence[str], stdin: bytes) -> Ran:
 def _udevadm(world: World, argv: Sequence[str], stdin: bytes) -> Ran:
     if len(argv) < 2 or argv[1] not in ("control", "trigger", "settle"):
         return Ran(1, "", "udevadm: only control, trigger and settle are simulated\n")
+    if argv[1] == "trigger":
+        udev.trigger(world)
     return Ran(0)
 
 
 def _reboot(world: World, argv: Sequence[str], stdin: bytes) -> Ran:
     boot.power_on(world)
     return Ran(0)
+
+
+def _tee(world: World, argv: Sequence[str], stdin: bytes) -> Ran:
+    """`tee ATTRIBUTE`: what comes in is written and said."""
+    said = stdin.decode("utf-8", "replace")
+    if len(argv) != 2 or not argv[1].startswith("/sys/"):
+        return Ran(1, said, "tee: only one attribute of the kernel is simulated\n")
+    try:
+        world.sysfs(argv[1], said)
+    except SysfsError as error:
+        return Ran(1, said, f"tee: {argv[1]}: {error.strerror}\n")
+    return Ran(0, said)
 
 
 def _sh(world: World, argv: Sequence[str], stdin: bytes) -> Ran:
@@ -178,18 +192,22 @@ def _dmesg(world: World, argv: Sequence[str], stdin: bytes) -> Ran:
 
 _FOLDERS = frozenset({"/usr/sbin", "/usr/bin", "/sbin", "/bin"})
 _OWN_WORDS = frozenset({"update-initramfs", "update-grub", "proxmox-boot-tool"})
-_MOVES_DRIVERS = frozenset({"modprobe", "qm", "pvesh"})
+_MOVES_DRIVERS = frozenset({"modprobe", "qm", "pvesh", "tee"})
 
 COMMANDS: dict[str, Program] = {
+    "dkms": dkms.dkms,
     "dmesg": _dmesg,
     "grub-mkconfig": _grub_mkconfig,
     "lsinitramfs": _lsinitramfs,
     "lsmod": _lsmod,
     "modprobe": _modprobe,
+    "mokutil": dkms.mokutil,
     "proxmox-boot-tool": _boot_tool,
     "reboot": _reboot,
     "sh": _sh,
     "systemctl": systemd.systemctl,
+    "systemd-run": systemd.systemd_run,
+    "tee": _tee,
     "udevadm": _udevadm,
     "uname": _uname,
     "update-grub": _update_grub,

@@ -56,7 +56,7 @@ def _rtx_2080(bus: str, parent: str, group: int) -> tuple[PciSpec, ...]:
 
 _SUB = "1043:8694"
 
-_ALDER_LAKE = (
+ALDER_LAKE = (
     PciSpec("0000:00:00.0", "8086:4668", 0x060000, 0, subsystem=_SUB, revision=2),
     PciSpec("0000:00:01.0", "8086:460d", 0x060400, 1, "pcieport", port=4, revision=2, link=_GEN4_X16),
     PciSpec("0000:00:02.0", "8086:4680", 0x030000, 2, "i915", "i915", subsystem=_SUB, revision=0x0C, port=9,
@@ -127,7 +127,7 @@ _CEZANNE = (
     PciSpec("0000:05:00.0", "10ec:8168", 0x020000, 13, "r8169", "r8169", "0000:00:02.2", "1462:7c91", 0x15, port=0,
             bars=((2, 4 << 10, True), (4, 16 << 10, True)), reset=("flr", "bus"), flr=True, link=_GEN2_X1, early=True),
     PciSpec("0000:06:00.0", "1002:1638", 0x030000, 6, "amdgpu", "amdgpu", "0000:00:08.1", "1462:7c91", 0xC8, port=0,
-            bars=((0, 256 * MIB, True), (2, 2 * MIB, True), (5, 512 << 10, False)), boot_vga=True, reset=("pm",),
+            bars=((0, 256 * MIB, True), (2, 2 * MIB, True), (5, 512 << 10, False)), boot_vga=True, reset=("bus",),
             link=_GEN3_X16),
     PciSpec("0000:06:00.1", "1002:1637", 0x040300, 6, "snd_hda_intel", "snd_hda_intel", "0000:00:08.1", "1462:7c91",
             port=0, bars=((0, 16 << 10, False),), link=_GEN3_X16),
@@ -188,7 +188,7 @@ DEFAULT = MachineSpec(
     cpu_model="12th Gen Intel(R) Core(TM) i7-12700K",
     kernel=KERNEL_70,
     pve=PVE_92,
-    devices=_ALDER_LAKE + _rtx_4090("01", "0000:00:01.0", 1),
+    devices=ALDER_LAKE + _rtx_4090("01", "0000:00:01.0", 1),
     disks=(_NVME, _SATA),
     root=Root.LVM,
     root_partitions=("nvme0n1p3",),
@@ -267,7 +267,7 @@ TWINS = replace(
     DEFAULT,
     name="twins",
     devices=(
-        *_ALDER_LAKE,
+        *ALDER_LAKE,
         *_rtx_4090("01", "0000:00:01.0", 1),
         PciSpec("0000:00:06.0", "8086:464d", 0x060400, 12, "pcieport", port=4, revision=2, link=_GEN4_X4),
         *_rtx_4090("04", "0000:00:06.0", 12),

@@ -24,6 +24,7 @@ class PciSpec:
     early     its module is inside the initramfs (MODULES=most takes disks, networks, USB hosts, i2c and spi busses)
     others    further (driver, module) pairs whose alias matches, tried before the natural one
     acs_group group when `pcie_acs_override=downstream` is on the command line; None: the same
+    numa      NUMA node, -1: the machine has none
     """
 
     address: str
@@ -47,6 +48,9 @@ class PciSpec:
     early: bool = False
     others: tuple[tuple[str, str], ...] = ()
     acs_group: int | None = None
+    serial: str = ""
+    """Device Serial Number as lspci writes it; empty: the function has none."""
+    numa: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +126,11 @@ class MachineSpec:
     screens: dict[str, tuple[str, str, str]] = field(default_factory=dict)
     guests: dict[int, str] = field(default_factory=dict)
     cores: int = 8
+    nodes: int = 1
     memory: int = 64 * GIB
     node: str = "pve"
     older_kernels: tuple[str, ...] = ()
+    faults: tuple[str, ...] = ()
+    """Defects of the hardware, as `machine.json` names them."""
+    files: dict[str, str] = field(default_factory=dict)
+    """Further files by path."""

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from . import config_space
+from . import config_space, option_rom
 from .spec import DiskSpec, MachineSpec, NicSpec, PciSpec
 from .world import DEVICES, World
 
 _MEMORY_32 = 0x0000_0000_8000_0000
 _MEMORY_64 = 0x0000_0040_0000_0000
+_ROOT_WINDOWS = ((0xA0000, 0xBFFFF), (_MEMORY_32, 0xDFFF_FFFF), (_MEMORY_64, 0x7F_FFFF_FFFF))
+"""What the root bus decodes: the VGA hole, below 4 GiB, and 256 GiB above."""
 _FLAGS = {False: 0x40200, True: 0x14220C}
 """IORESOURCE flags of a plain 32-bit memory BAR and of a 64-bit prefetchable one (include/linux/ioport.h)."""
 _ROM_FLAGS = 0x46200
@@ -44,12 +46,14 @@ def lay_down(world: World, spec: MachineSpec) -> None:
     _screens(world, spec)
     _firmware(world, spec)
     _iommu_units(world, spec)
+    _memory_nodes(world, spec)
     for name in ("block", "net", "drm", "graphics", "iommu", "vtconsole"):
         world.make_dir(f"/sys/class/{name}")
     for name in ("/sys/kernel/iommu_groups", "/sys/block", "/sys/bus/pci/drivers", "/sys/bus/usb/devices"):
         world.make_dir(name)
     world.put("/sys/bus/pci/drivers_probe", "")
     world.put("/sys/bus/pci/rescan", "")
+    world.put("/proc/iomem", "".join(f"{start:08x}-{end:08x} : PCI Bus 0000:00\n" for start, end in _ROOT_WINDOWS))
 
 
 class _Starts:
@@ -73,6 +77,7 @@ def _device(world: World, spec: MachineSpec, device: PciSpec, give: _Starts) -> 
     sub_vendor, _, sub_product = (device.subsystem or "0000:0000").partition(":")
     starts = {index: give.take(size, wide) for index, size, wide in device.bars}
     rom = give.take(512 << 10, False) if device.rom else None
+    rom = option_rom.SHADOW if option_rom.shadowed(device) else rom
     texts = {
         "vendor": f"0x{vendor}",
         "device": f"0x{product}",
@@ -80,7 +85,7 @@ def _device(world: World, spec: MachineSpec, device: PciSpec, give: _Starts) -> 
         "subsystem_device": f"0x{sub_product}",
         "class": f"0x{device.class_code:06x}",
         "revision": f"0x{device.revision:02x}",
-        "numa_node": "-1",
+        "numa_node": str(device.numa),
         "power_state": "D0",
         "d3cold_allowed": "1",
         "enable": "1",
@@ -103,7 +108,7 @@ def _device(world: World, spec: MachineSpec, device: PciSpec, give: _Starts) -> 
     for name, text in texts.items():
         world.put(f"{home}/{name}", text + "\n")
     if rom is not None:
-        world.put(f"{home}/rom", "")
+        world.put(f"{home}/rom", option_rom.content(spec, device).decode("utf-8", "surrogateescape"))
     if device.class_code >> 8 == 0x0604:
         bus = _bus_below(spec, device.address)
         world.make_dir(f"{home}/pci_bus/{bus}")
@@ -130,9 +135,23 @@ def _resource(device: PciSpec, starts: dict[int, int], rom: int | None) -> str:
     lines = ["0x0000000000000000 0x0000000000000000 0x0000000000000000"] * 7
     for index, size, wide in device.bars:
         lines[index] = f"0x{starts[index]:016x} 0x{starts[index] + size - 1:016x} 0x{_FLAGS[wide]:016x}"
-    if rom is not None:
+    if rom == option_rom.SHADOW:
+        end = option_rom.SHADOW + option_rom.SHADOW_SIZE - 1
+        lines[6] = f"0x{rom:016x} 0x{end:016x} 0x{option_rom.SHADOW_FLAGS:016x}"
+    elif rom is not None:
         lines[6] = f"0x{rom:016x} 0x{rom + (512 << 10) - 1:016x} 0x{_ROM_FLAGS:016x}"
     return "\n".join(lines)
+
+
+def _memory_nodes(world: World, spec: MachineSpec) -> None:
+    """Processors in equal runs and memory in equal parts over the nodes; one node where the machine has no NUMA
+    (Documentation/ABI/stable/sysfs-devices-node)."""
+    share = spec.cores // spec.nodes
+    for number in range(spec.nodes):
+        last = spec.cores - 1 if number == spec.nodes - 1 else (number + 1) * share - 1
+        home = f"/sys/devices/system/node/node{number}"
+        world.put(f"{home}/cpulist", f"{number * share}-{last}\n")
+        world.put(f"{home}/meminfo", f"Node {number} MemTotal:       {(spec.memory // spec.nodes) >> 10} kB\n")
 
 
 def _iommu_units(world: World, spec: MachineSpec) -> None:
@@ -359,6 +378,7 @@ def _firmware(world: World, spec: MachineSpec) -> None:
     intel = spec.cpu_vendor == "GenuineIntel"
     acpi_table(world, "DMAR" if intel else "IVRS")
     acpi_table(world, "FACP")
+    option_rom.lay_down_vfct(world, spec)
     if spec.uefi:
         world.put("/sys/firmware/efi/fw_platform_size", "64\n")
         world.put(_SECURE_BOOT, f"\x06\x00\x00\x00{chr(int(spec.secure_boot))}")

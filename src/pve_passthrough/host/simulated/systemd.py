@@ -1,7 +1,11 @@
 """`systemctl`: unit files, the links that enable them, and which units run.
 
 1. Enabled means a link in TARGET.wants or TARGET.requires below /etc/systemd/system, made from the unit's [Install].
-2. Units are never run; `start` and `stop` only say so in `state.json`.
+2. Units are never run; `start` and `stop` only say so in `state.json`, and the processes that `machine.json` lists for
+   them come and go (display.users).
+3. An alias is a link in /etc/systemd/system to another unit's file (systemd.unit(5)). graphical.target wants
+   display-manager.service, the alias of whichever display manager is enabled.
+4. A transient timer (systemd-run(1)) stands in `state.json` under `timers` until it is stopped. It never fires itself.
 """
 
 from __future__ import annotations
@@ -9,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..base import Ran
-from . import boot
+from . import boot, display
 from .world import World
 
 HOME = "/etc/systemd/system"
@@ -24,7 +28,7 @@ FOLDERS = (
 
 def systemctl(world: World, argv: Sequence[str], stdin: bytes) -> Ran:
     words = [word for word in argv[1:] if not word.startswith("-")]
-    verb, units = (words[0], [_full(name) for name in words[1:]]) if words else ("", [])
+    verb, units = (words[0], [_full(world, name) for name in words[1:]]) if words else ("", [])
     if verb == "daemon-reload":
         return Ran(0)
     if verb == "reboot":
@@ -39,8 +43,10 @@ def systemctl(world: World, argv: Sequence[str], stdin: bytes) -> Ran:
     return Ran(worst.rc, "".join(one.stdout for one in done), "".join(one.stderr for one in done))
 
 
-def _full(name: str) -> str:
-    return name if "." in name else f"{name}.service"
+def _full(world: World, name: str) -> str:
+    unit = name if "." in name else f"{name}.service"
+    alias = (world.link(f"{HOME}/{unit}") or "").rpartition("/")[2]
+    return alias if alias.endswith(".service") else unit
 
 
 def _unit_path(world: World, unit: str) -> str | None:
@@ -113,6 +119,10 @@ def _start(world: World, unit: str) -> Ran:
 
 
 def _stop(world: World, unit: str) -> Ran:
+    state = world.state()
+    if state.get("timers", {}).pop(unit, None) is not None:
+        world.save_state(state)
+        return Ran(0)
     if _unit_path(world, unit) is None:
         return Ran(5, "", f"Failed to stop {unit}: Unit {unit} not loaded.\n")
     _set_active(world, unit, False)
@@ -124,12 +134,42 @@ def _set_active(world: World, unit: str, active: bool) -> None:
     units = state.setdefault("units", {})
     units[unit] = active
     world.save_state(state)
+    display.users(world)
+
+
+def is_active(world: World, unit: str) -> bool:
+    """What was started by hand, or what came up with the machine: it is enabled, or the display manager."""
+    state = world.state()
+    if unit.endswith(".timer"):
+        return unit in state.get("timers", {})
+    unit = _full(world, unit)
+    came_up = bool(_links(world, unit)) or unit == _full(world, _SCREENS) != _SCREENS
+    return bool(state.get("units", {}).get(unit, came_up))
 
 
 def _is_active(world: World, unit: str) -> Ran:
-    """What was started by hand, or what is enabled (it came up with the machine)."""
-    active = world.state().get("units", {}).get(unit, bool(_links(world, unit)))
-    return Ran(0, "active\n") if active else Ran(3, "inactive\n")
+    return Ran(0, "active\n") if is_active(world, unit) else Ran(3, "inactive\n")
+
+
+_SCREENS = "display-manager.service"
+
+
+def systemd_run(world: World, argv: Sequence[str], stdin: bytes) -> Ran:
+    """`systemd-run --unit=NAME --on-active=… PROGRAM …`: a timer. Anything else is not simulated."""
+    options = [word for word in argv[1:] if word.startswith("--")]
+    command = list(argv[1 + len(options) :])
+    name = next((word.partition("=")[2] for word in options if word.startswith("--unit=")), "")
+    when = [word for word in options if word.startswith("--on-")]
+    if not name or not when or not command:
+        return Ran(1, "", "systemd-run: only timers with a name are simulated\n")
+    state = world.state()
+    timers = state.setdefault("timers", {})
+    if f"{name}.timer" in timers:
+        told = f"Unit {name}.timer was already loaded or has a fragment file."
+        return Ran(1, "", f"Failed to start transient timer unit: {told}\n")
+    timers[f"{name}.timer"] = {"when": when, "command": command}
+    world.save_state(state)
+    return Ran(0)
 
 
 _VERBS = {

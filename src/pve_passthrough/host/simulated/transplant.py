@@ -43,7 +43,7 @@ TREES = (
     "/etc/initramfs-tools", "/etc/network", "/etc/pve", "/etc/zfs/zpool.cache", "/etc/udev/rules.d",
     "/usr/lib/modules-load.d", "/lib/modprobe.d", "/dev/mapper", "/dev/disk/by-uuid", "/dev/disk/by-id",
     "/proc/cpuinfo", "/proc/meminfo", "/proc/mounts", "/proc/swaps", "/proc/net/route", "/proc/net/ipv6_route",
-    "/proc/cmdline", "/proc/version", "/proc/sys/kernel/osrelease", "/proc/sys/kernel/hostname",
+    "/proc/iomem", "/proc/cmdline", "/proc/version", "/proc/sys/kernel/osrelease", "/proc/sys/kernel/hostname",
     "/var/lib/dpkg/status", "/usr/share/misc/pci.ids", "/sys/firmware/acpi/tables/DMAR",
     "/sys/firmware/acpi/tables/IVRS", "/sys/firmware/efi/fw_platform_size",
     "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c",
@@ -114,6 +114,7 @@ def _filled(world: World, source: Host, addresses: list[str]) -> World:
     if isinstance(source, Replay):
         copy.recorded(source.answers)
     copy.kernels()
+    copy.rom_files()
     world.save_machine(_Gaps(copy).machine(addresses))
     build.first_boot(world)
     return world
@@ -223,6 +224,12 @@ class _Copy:
         for name in self.names("/boot"):
             if name.startswith("vmlinuz-"):
                 self.put(f"/boot/{name}", f"kernel {name}\n")
+
+    def rom_files(self) -> None:
+        """Names of the ROM files that guests may name; what is in them was not recorded."""
+        for name in self.names("/usr/share/kvm"):
+            if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+()-]{0,99}", name):
+                self.put(f"/usr/share/kvm/{name}", f"ROM file {name}\n")
 
     # What the source contradicts itself about (a file with files in it) is left out.
 

@@ -18,13 +18,16 @@ import errno
 import json
 import os
 import posixpath
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..base import Missing, Unreadable, to_bytes
+from ..base import Missing, Ran, Unreadable, to_bytes
 from ..local import Local
+from . import resets
 
 DEVICES = "/sys/bus/pci/devices"
 DRIVERS = "/sys/bus/pci/drivers"
+PLATFORM = "/sys/bus/platform"
 MACHINE = "/sim/machine.json"
 STATE = "/sim/state.json"
 
@@ -60,6 +63,12 @@ class World:
     def __init__(self, directory: str) -> None:
         self.directory = os.path.realpath(directory)
         self.tree: Local = Tree(self.directory)
+        self.own_program: Callable[[Sequence[str]], Ran] | None = None
+        """How this very program runs on the machine, when somebody has said so: argument vector to what it said."""
+
+    def forget_places(self) -> None:
+        """Directories have moved: nothing that was remembered of the tree holds."""
+        self.tree = Tree(self.directory)
 
     # -- files -------------------------------------------------------------------------------
 
@@ -207,21 +216,59 @@ class World:
         directory, _, name = path.rpartition("/")
         if directory.startswith(f"{DRIVERS}/"):
             self._driver_attribute(posixpath.basename(directory), name, value, path)
+        elif directory.startswith(f"{PLATFORM}/drivers/") and name in ("bind", "unbind"):
+            self._platform_driver(posixpath.basename(directory), name, value, path)
         elif path == "/sys/bus/pci/drivers_probe":
             self._probe(value, path)
         elif name == "driver_override":
             self._require(path)
             self._keep(path)
             self.put(path, (value or "(null)") + "\n")
+        elif name == "rom":
+            from . import option_rom
+
+            self._require(path)
+            option_rom.write(self, path, text)
+        elif name.startswith("resource") and name.endswith("_resize"):
+            from . import bars
+
+            self._require(path)
+            bars.store(self, path, value)
+        elif name == "enable":
+            self._require(path)
+            self._enable(posixpath.basename(directory), value, path)
         elif name == "reset":
             self._require(path)
             self._fault("reset", posixpath.basename(directory), errno.ENOTTY, path)
             if self._shares_its_only_reset(posixpath.basename(directory)):
                 raise SysfsError(errno.ENOTTY, path)
+            resets.happened(self, posixpath.basename(directory))
+        elif resets.concerns(path):
+            self._require(path)
+            self._keep(path)
+            self.put(path, resets.write(self, path, value) + "\n")
         else:
             self._require(path)
             self._keep(path)
             self.put(path, value + "\n")
+
+    def _enable(self, address: str, value: str, path: str) -> None:
+        """drivers/pci/pci-sysfs.c, enable_store: only a function without a driver can be switched, and off but once."""
+        if self.driver_of(address) is not None:
+            raise SysfsError(errno.EBUSY, path)
+        if value == "0" and self.attribute(address, "enable") == "0":
+            raise SysfsError(errno.EIO, path)
+        self._keep(path)
+        self.put(path, ("0" if value == "0" else "1") + "\n")
+
+    def _platform_driver(self, driver: str, name: str, device: str, path: str) -> None:
+        """As for PCI functions (drivers/base/bus.c); a platform driver takes the devices that bear its name."""
+        self._require(path)
+        link = f"{PLATFORM}/devices/{device}/driver"
+        here = self.exists(f"{PLATFORM}/devices/{device}") and device.partition(".")[0] == driver
+        if not here or (self.link(link) is None) != (name == "bind"):
+            raise SysfsError(errno.ENODEV, path)
+        self.put_link(link, f"../../../bus/platform/drivers/{driver}" if name == "bind" else None)
 
     def _driver_attribute(self, driver: str, name: str, value: str, path: str) -> None:
         self._require(path)
@@ -313,7 +360,8 @@ class World:
         function 0 shows `bus` and the attribute: it was asked before the others were found (seen in Debian 12)."""
         bus = address.rpartition(":")[0]
         alone = sum(other.startswith(f"{bus}:") for other in self.addresses()) == 1
-        return self.attribute(address, "reset_method") == "bus" and not alone
+        shown = self.attribute(address, "reset_method")
+        return shown == "" or (shown == "bus" and not alone)
 
     def _require(self, path: str) -> None:
         if not self.exists(path):

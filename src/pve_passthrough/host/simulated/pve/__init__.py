@@ -12,7 +12,8 @@
    faults        "bind:ADDRESS", "unbind:ADDRESS", "reset:ADDRESS" (the kernel refuses), "qemu:ID" (QEMU ends with 1),
                  "modprobe:vfio-pci" (there is no such module)
    guests        the inside of guests, see `agent` and `guests`
-4. Hookscripts are never executed: a tree may come from strangers. That they exist and are executable is still asked.
+4. Hookscripts are never executed: a tree may come from strangers. That they exist and are executable is still asked,
+   and one that is exactly ours has its effect (`hookscripts`).
 5. The same programs work in earnest where `answer` gets a node with a `Machinery` over a world that is a real machine.
 """
 

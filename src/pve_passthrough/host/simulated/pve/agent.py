@@ -8,6 +8,8 @@
    problems  {"10de:2684": 43}: the problem code that Windows shows for a device
    commands  {"nvidia-smi -L": {"exitcode": 0, "out-data": "…", "err-data": "…"}}: any further program
    files     {"/path": "text"}: what `cat` prints
+   addresses ["192.0.2.10"]: IPv4 addresses of its first network card
+   listens   {"22": "SSH-2.0-OpenSSH_9.2"}: what it says to whoever connects
 2. A silent agent speaks in recorded words; what a working one says has the form of the agent's protocol, unrecorded.
 3. Only what these tables and the passed devices say is answered; an unknown program does not exist in the guest.
 4. A node with a `machinery` asks the real agent; what it says is put into Proxmox' form here.
@@ -17,6 +19,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -75,8 +78,24 @@ def command(node: Node, vmid: int, name: str) -> Any:
     if name == "get-host-name":
         return {"host-name": load(node, vmid).active.get("name", f"VM{vmid}")}
     if name == "network-get-interfaces":
-        return []
+        return _interfaces(node, vmid, guest)
     raise NotCovered(f"the guest agent's {name}")
+
+
+def _interfaces(node: Node, vmid: int, guest: dict[str, Any]) -> list[dict[str, Any]]:
+    """The loopback, and one card for net0 with the guest's addresses (qga/qapi-schema.json, GuestNetworkInterface)."""
+    mac = re.search(r"(?:[0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}", load(node, vmid).active.get("net0", ""))
+    cards = [("lo", "00:00:00:00:00:00", ["127.0.0.1"])]
+    if mac:
+        cards.append(("eth0", mac.group().lower(), guest.get("addresses", [])))
+    return [
+        {
+            "name": name,
+            "hardware-address": address,
+            "ip-addresses": [{"ip-address": one, "ip-address-type": "ipv4", "prefix": 24} for one in listed],
+        }
+        for name, address, listed in cards
+    ]
 
 
 def _kernel(guest: dict[str, Any]) -> str:

@@ -8,10 +8,12 @@ Source: recorded rows `hostpci` … `run` of PVE 8.4 and 9.2.
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 import uuid
 from collections.abc import Callable, Mapping
+from urllib.parse import quote, unquote
 
 from . import ha, jobs, pools, storage
 from .arguments import failed
@@ -234,18 +236,19 @@ def _disk(node: Node, vmid: int, key: str, text: str) -> str:
     keys = DRIVES[re.sub(r"\d+$", "", key)]
     options = parse(keys, text)
     volume = options.get("file", "")
-    match = re.fullmatch(r"([^:/]+):(\d+(?:\.\d+)?)", volume)
+    match = re.fullmatch(r"([^:/]+):(\d+(?:\.\d+)?|cloudinit)", volume)
     if match:
-        size = (4 << 20) if key.startswith(("efidisk", "tpmstate")) else int(float(match.group(2)) * (1 << 30))
-        options["file"] = storage.allocate(node, match.group(1), vmid, size)
-        options["size"] = storage.size_text(size)
-        options.pop("format", None)
-        if key.startswith("efidisk"):
-            _copy_variables(node, options)
+        if match.group(2) == "cloudinit":
+            options["file"] = storage.allocate_cloudinit(node, match.group(1), vmid, options.pop("format", ""))
+            options["media"] = "cdrom"
+        else:
+            _allocated(node, vmid, key, match.group(1), float(match.group(2)), options)
         stored = printed(keys, options)
         node.say(f"{key}: successfully created disk '{stored}'")
         return stored
-    if volume in ("none", "cdrom") or volume in storage.volumes(node) or options.get("media") == "cdrom":
+    if options.get("media") == "cdrom" and volume not in ("none", "cdrom"):
+        return _inserted(node, keys, options)
+    if volume in ("none", "cdrom") or volume in storage.volumes(node):
         return text
     if volume.startswith("/") and not node.world.exists(volume):
         raise Die(f"volume {volume} does not exist")
@@ -253,6 +256,48 @@ def _disk(node: Node, vmid: int, key: str, text: str) -> str:
         storage.storage_of(node, volume.partition(":")[0])
         raise Die(f"volume '{volume}' does not exist")
     return text
+
+
+def _allocated(node: Node, vmid: int, key: str, name: str, gigabytes: float, options: dict[str, str]) -> None:
+    """Make the volume that a disk asks for. An import gives its own size, firmware and TPM have fixed ones
+    (PVE/API2/Qemu.pm, create_disks; QemuServer/Drive.pm, TPMSTATE_DISK_SIZE)."""
+    form = options.pop("format", "raw")
+    source = options.pop("import-from", "")
+    if source:
+        size = _import_size(node, source)
+    elif key.startswith("efidisk"):
+        size = storage.firmware_size(node, name)
+    else:
+        size = (4 << 20) if key.startswith("tpmstate") else int(gigabytes * (1 << 30))
+    options["file"] = storage.allocate(node, name, vmid, size, form)
+    options["size"] = storage.size_text(size)
+    if key.startswith("efidisk"):
+        _copy_variables(node, options)
+
+
+def _import_size(node: Node, source: str) -> int:
+    """A file's path (root only, and we are), or a volume of kind images or import."""
+    if source in storage.volumes(node):
+        return int(storage.volumes(node)[source]["size"])
+    if source.startswith("/"):
+        return storage.image_size(node, source)
+    if source.partition(":")[2].partition("/")[0] != "import":
+        raise Die(f"volume '{source}' does not exist")
+    return storage.image_size(node, storage.volume_path(node, source))
+
+
+def _inserted(node: Node, keys: Format, options: dict[str, str]) -> str:
+    """A medium that is there is stored with its size (PVE/API2/Qemu.pm, create_disks: volume_size_info)."""
+    volume = options["file"]
+    if volume in storage.volumes(node):
+        return printed(keys, options)
+    if ":" not in volume:
+        raise NotCovered(f"the medium {volume}")
+    path = storage.volume_path(node, volume)
+    if not node.world.exists(path):
+        raise Die(f"volume {volume} does not exist")
+    size = os.stat(node.world.tree.real(path)).st_size
+    return printed(keys, {**options, "size": storage.size_text(size)} if size else options)
 
 
 def _copy_variables(node: Node, options: Mapping[str, str]) -> None:
@@ -299,22 +344,30 @@ def create(node: Node, vmid: int, given: Mapping[str, str], usage: str) -> Calla
             raise NotCovered(f"qm create --{option}")
     for option in ("bwlimit", "storage", "force", "skiplock"):
         values.pop(option, None)
-    if node.world.text(path_of(node, vmid)) is not None:
-        raise Die(f"unable to create VM {vmid} - VM {vmid} already exists on node '{node.name}'")
+    if found := taken(node, vmid):
+        raise Die(f"unable to create VM {vmid} - {found}")
     if pool:
         pools.require(node, pool)
     _check_hookscript(node, values, usage)
+    _check_keys(values)
     for key, text in values.items():
-        if _DISK.fullmatch(key) and (match := re.match(r"(?:file=)?([^:/,]+):", text)):
-            storage.storage_of(node, match.group(1))
+        if _DISK.fullmatch(key):
+            _check_disk(node, key, text, usage)
 
     def work() -> None:
         config = Config(vmid)
         node.require_writable(path_of(node, vmid))
         _check_balloon(node, config, values)
         stored = rewritten(node, values)
+        before = storage.volumes(node)
         for key in sorted(key for key in stored if _DISK.fullmatch(key)):
-            stored[key] = _disk(node, vmid, key, stored[key])
+            try:
+                stored[key] = _disk(node, vmid, key, stored[key])
+            except NotCovered:
+                raise
+            except Die as error:
+                _free(node, before)
+                raise Die(f"unable to create VM {vmid} - {error.text}", error.rc) from None
         stored.setdefault("boot", _boot_order(stored))
         stored["meta"] = f"creation-qemu={qemu(node)[0]},ctime={now()}"
         stored.setdefault("smbios1", f"uuid={uuid.uuid4()}")
@@ -328,6 +381,71 @@ def create(node: Node, vmid: int, given: Mapping[str, str], usage: str) -> Calla
             pools.move(node, vmid, pool)
 
     return work
+
+
+def taken(node: Node, vmid: int) -> str:
+    """Who has this number, guest or container, on any node (pve-cluster, PVE::Cluster::check_vmid_unused)."""
+    for name in node.world.names("/etc/pve/nodes"):
+        for folder, kind in (("qemu-server", "VM"), ("lxc", "CT")):
+            if node.world.exists(f"/etc/pve/nodes/{name}/{folder}/{vmid}.conf"):
+                return f"{kind} {vmid} already exists on node '{name}'"
+    return ""
+
+
+def keys_of_file(node: Node, path: str) -> str:
+    """What `qm` makes of `--sshkeys FILE` (PVE/CLI/qm.pm, param_mapping); the API takes the text itself."""
+    text = node.world.text(path)
+    if text is None:
+        raise Die(f"can't open '{path}' - No such file or directory", 2)
+    return quote(text, safe="-._~")
+
+
+def _check_keys(values: Mapping[str, str]) -> None:
+    """Each line must be a key that ssh-keygen can read (pve-common, Tools.pm, validate_ssh_public_keys)."""
+    for line in unquote(values.get("sshkeys", "")).splitlines():
+        if line.strip() and not re.match(r"\s*(sk-)?(ssh|ecdsa)-\S+\s+[A-Za-z0-9+/]{20,}", line):
+            raise Die("SSH public key validation error")
+
+
+def _check_disk(node: Node, key: str, text: str, usage: str) -> None:
+    """What is refused before the task begins (PVE/API2/Qemu.pm, check_storage_access)."""
+    options = parse(DRIVES[re.sub(r"\d+$", "", key)], text)
+    volume, source = options.get("file", ""), options.get("import-from", "")
+    name, _, what = volume.partition(":")
+    if what and not volume.startswith("/"):
+        storage.storage_of(node, name)
+    if re.fullmatch(r"\d+(\.\d+)?", what) and not storage.takes_images(node, name):
+        raise failed({"storage": f"storage '{name}' does not support vm images"}, usage)
+    kind = source.partition(":")[2].partition("/")[0]
+    if not source.startswith("/") and kind in ("iso", "vztmpl", "snippets", "backup"):
+        raise failed({key: f"{source} has wrong type '{kind}' - needs to be 'images' or 'import'"}, usage)
+
+
+def _free(node: Node, before: Mapping[str, object]) -> None:
+    """A creation that fails takes back the volumes that it made."""
+    for volume in sorted(set(storage.volumes(node)) - set(before), reverse=True):
+        storage.remove(node, volume)
+
+
+def resize(node: Node, vmid: int, key: str, size: str) -> None:
+    """PVE/API2/Qemu.pm, resize_vm: larger only. A running guest's block device is not covered."""
+    config = load(node, vmid)
+    check_lock(config)
+    if key not in config.active:
+        raise Die(f"disk '{key}' does not exist")
+    keys = DRIVES[re.sub(r"\d+$", "", key)]
+    options = parse(keys, config.active[key])
+    if options.get("media") == "cdrom":
+        raise Die("you can't resize a cdrom")
+    if is_running(node, vmid):
+        raise NotCovered("qm disk resize of a running guest")
+    now_size = storage.bytes_of(options.get("size", "0"))
+    wanted = storage.bytes_of(size.removeprefix("+")) + (now_size if size.startswith("+") else 0)
+    if wanted < now_size:
+        raise Die("shrinking disks is not supported")
+    storage.resize(node, options["file"], wanted)
+    config.active[key] = printed(keys, {**options, "size": storage.size_text(wanted)})
+    save(node, config)
 
 
 def _boot_order(values: Mapping[str, str]) -> str:

@@ -3,7 +3,8 @@
 1. A guest runs while /run/qemu-server/ID.pid exists; what it was started with is in state.json under `running`.
 2. The order of a start is qemu-server's: lock, hookscript's file, devices and mappings, command line, reservation,
    preparation of every function, QEMU.
-3. Hookscripts are looked at but never executed: a simulated tree may come from strangers.
+3. Hookscripts are looked at but never executed, a simulated tree may come from strangers; what our own would do is
+   done (`hookscripts`).
 4. The inside of a guest is machine.json's `guests`: `acpi: false` ignores the power button, `agent: true` answers.
 5. A node with a `machinery` has real guests: then it starts, ends and asks them, and runs their hookscripts.
 """
@@ -13,7 +14,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from . import ha, inventory, mappings, passthrough, storage
+from .. import resets
+from . import ha, hookscripts, inventory, mappings, passthrough, storage
 from .changes import after_stop, apply_pending, is_running
 from .config import Config, check_lock, load, options_of, vmids
 from .node import Die, Node, now
@@ -68,9 +70,12 @@ def start(node: Node, vmid: int, skiplock: bool = False) -> None:
 
 def _hook(node: Node, vmid: int, values: dict[str, str], phase: str, fatal: bool = False) -> None:
     """A hookscript is called as `SCRIPT ID PHASE`; a failure of pre-start ends the start, others are told only."""
-    if node.machinery is None or "hookscript" not in values:
+    if "hookscript" not in values:
         return
-    wrong = node.machinery.hook(node, storage.volume_path(node, values["hookscript"]), vmid, phase)
+    path = storage.volume_path(node, values["hookscript"])
+    wrong = (
+        node.machinery.hook(node, path, vmid, phase) if node.machinery else hookscripts.hook(node, path, vmid, phase)
+    )
     if wrong and fatal:
         raise Die(f"hookscript error for {vmid} on {phase}: {wrong}\n")
     if wrong:
@@ -203,6 +208,8 @@ def stop(node: Node, vmid: int, skiplock: bool = False) -> None:
 def ended(node: Node, vmid: int) -> None:
     """The clean-up after a run: nothing is bound back to a host driver."""
     config = running_with(node, vmid).get("config", {})
+    for _, address in running_with(node, vmid).get("devices", ()) if node.machinery is None else ():
+        resets.closed(node.world, address)
     state = node.state()
     state.get("running", {}).pop(str(vmid), None)
     node.world.save_state(state)

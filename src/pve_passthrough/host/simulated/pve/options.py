@@ -87,6 +87,33 @@ def _physical_bits(value: str) -> None:
         raise Invalid("value must be an integer between 8 and 64 or 'host'")
 
 
+def _urlencoded(value: str) -> None:
+    """pve-common, JSONSchema.pm, format `urlencoded`"""
+    if not re.fullmatch(r"[-%a-zA-Z0-9_.!~*'()]*", value):
+        raise Invalid(f"invalid urlencoded string: {value}")
+
+
+def _network4(value: str) -> None:
+    """pve-common, JSONSchema.pm, format `pve-ipv4-config`"""
+    match = re.fullmatch(r"(\d{1,3}\.){3}\d{1,3}/(\d+)", value)
+    if value not in ("dhcp", "manual") and not (match and 8 <= int(match.group(2)) <= 32):
+        raise Invalid("value does not look like a valid ipv4 network configuration")
+
+
+def _network6(value: str) -> None:
+    """The same, `pve-ipv6-config`"""
+    if value not in ("auto", "dhcp", "manual") and not re.fullmatch(r"[0-9a-fA-F:]+(:[0-9.]+)?/\d{1,3}", value):
+        raise Invalid("value does not look like a valid ipv6 network configuration")
+
+
+IPCONFIG_KEYS: Format = {
+    "gw": Prop(pattern=r"(\d{1,3}\.){3}\d{1,3}"),
+    "gw6": Prop(pattern=r"[0-9a-fA-F:.]+"),
+    "ip": Prop(check=_network4),
+    "ip6": Prop(check=_network6),
+}
+
+
 _CPU_FLAGS = {
     8: "pcid spec-ctrl ibpb ssbd virt-ssbd amd-ssbd amd-no-ssb pdpe1gb md-clear hv-tlbflush hv-evmcs aes",
     9: "aes amd-no-ssb amd-ssbd hv-evmcs hv-tlbflush ibpb md-clear nested-virt pcid pdpe1gb spec-ctrl ssbd virt-ssbd",
@@ -374,7 +401,7 @@ FILE_ONLY = frozenset({"meta", "parent", "runningmachine", "runningcpu", "snapti
 """Keys that stand in files but cannot be given as an option."""
 _NUMBERED: tuple[tuple[str, int, Prop], ...] = (
     ("ide", 4, Prop(keys=DRIVES["ide"])),
-    ("ipconfig", 32, Prop()),
+    ("ipconfig", 32, Prop(keys=IPCONFIG_KEYS)),
     ("net", 32, Prop(keys=NET_KEYS)),
     ("numa", 8, Prop(keys=_NUMA)),
     ("parallel", 3, Prop(pattern=r"/dev/parport\d+|/dev/usb/lp\d+")),
@@ -392,6 +419,7 @@ def guest_options(major: int) -> Format:
     """Every key of a guest's configuration file."""
     table = {name: prop for name, prop in _PLAIN.items() if name != "usb"}
     table |= dict.fromkeys(_SWITCHES.split(), _FLAG) | dict.fromkeys(_FREE, Prop())
+    table["sshkeys"] = Prop(check=_urlencoded)
     table["agent"] = Prop(keys=_AGENT_KEYS_9 if major >= 9 else AGENT_KEYS)
     table["cpu"] = _cpu(major)
     extra = {"aw-bits": Prop("number", minimum=32, maximum=64)} if major >= 9 else {}

@@ -13,6 +13,7 @@ import os
 import re
 from dataclasses import dataclass
 
+from .. import resets
 from ..world import DEVICES, DRIVERS, SysfsError
 from .config import Config, options_of
 from .inventory import Mdev, mdev_types, usb_devices
@@ -384,7 +385,23 @@ def qemu_refusal(node: Node, config: Config, found: list[Entry]) -> str | None:
                     f"kvm: {slot}: vfio {address}: group {group} is not viable\n"
                     "Please ensure all devices within the iommu_group are bound to their vfio bus driver."
                 )
+            if resets.dead(node.world, address):
+                return f"kvm: {slot}: vfio: Unable to power on device, stuck in D3"
+        if lost := _lost_rom(node, entry):
+            return lost
     return None
+
+
+def _lost_rom(node: Node, entry: Entry) -> str:
+    """QEMU, hw/pci/pci.c, pci_add_option_rom: a ROM file that is not there, or is empty, ends the start."""
+    name = entry.options.get("romfile", "")
+    path = f"/usr/share/kvm/{name}"
+    text = node.world.text(path) if name else ""
+    if not name or text:
+        return ""
+    slot = f"-device vfio-pci,host={entry.taken[0]},id={entry.key}{_bus(entry)},romfile={path}"
+    why = f'failed to find romfile "{path}"' if text is None else f'romfile "{path}" is empty'
+    return f"kvm: {slot}: {why}"
 
 
 def _bus(entry: Entry) -> str:

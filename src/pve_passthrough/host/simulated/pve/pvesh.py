@@ -15,7 +15,7 @@ from typing import Any
 from . import agent, changes, guests, ha, inventory, jobs, mappings, pools, storage, tasks
 from .arguments import Words, failed, params, require, split
 from .changes import create_table, update_table
-from .config import load, vmids
+from .config import load
 from .node import Die, Node, NotCovered, versions
 from .options import FILE_ONLY, config_id, guest_options
 from .output import FORMATS, formatted
@@ -212,7 +212,7 @@ def _storages(call: Call) -> Any:
     for name, section in storage.storages(call.node).items():
         content = section.values.get("content", "")
         if wanted is None or wanted in content.split(","):
-            state = {"active": 1, "enabled": 1, "shared": 0}
+            state = {"active": 0 if call.node.fault(f"storage:{name}") else 1, "enabled": 1, "shared": 0}
             rows.append({"storage": name, "type": section.type, "content": content, **state})
     return rows
 
@@ -220,10 +220,10 @@ def _storages(call: Call) -> Any:
 def _next_id(call: Call) -> Any:
     wanted = call.options.get("vmid")
     if wanted is not None:
-        if int(wanted) in vmids(call.node):
+        if changes.taken(call.node, int(wanted)):
             raise failed({"vmid": f"VM {wanted} already exists"}, call.usage)
         return wanted
-    return str(next(number for number in range(100, 10**9) if number not in set(vmids(call.node))))
+    return str(next(number for number in range(100, 10**9) if not changes.taken(call.node, number)))
 
 
 # -- hardware -------------------------------------------------------------------------------------

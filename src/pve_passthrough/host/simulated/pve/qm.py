@@ -24,8 +24,8 @@ def run(node: Node, argv: Sequence[str]) -> int:
     """One call of `qm`; its exit code. Raises `Die`."""
     words = list(argv)
     name = words.pop(0) if words else "help"
-    if name == "guest" and words:
-        name = f"guest {words.pop(0)}"
+    if name in ("guest", "disk") and words:
+        name = f"{name} {words.pop(0)}"
     if name not in _COMMANDS:
         raise Die(f"ERROR: unknown command 'qm {name}'\nUSAGE: qm <COMMAND> [ARGS] [OPTIONS]")
     return _COMMANDS[name](node, words)
@@ -125,15 +125,21 @@ def _showcmd(node: Node, argv: Sequence[str]) -> int:
 # -- changing -------------------------------------------------------------------------------------
 
 
+def _with_keys(node: Node, options: dict[str, str]) -> dict[str, str]:
+    """On this command line `sshkeys` names a file; what is in it goes on."""
+    return options | {"sshkeys": changes.keys_of_file(node, options["sshkeys"])} if "sshkeys" in options else options
+
+
 def _set(node: Node, argv: Sequence[str]) -> int:
-    vmid, _, options = _read("set", argv, changes.update_table(node.major), 1)
+    vmid, _, options = _read("set", argv, {**changes.update_table(node.major), "sshkeys": _TEXT}, 1)
+    options = _with_keys(node, options)
     changes.update(node, vmid, options, "qm set <vmid> [OPTIONS]")()
     return 0
 
 
 def _create(node: Node, argv: Sequence[str]) -> int:
-    vmid, _, options = _read("create", argv, changes.create_table(node.major), 1)
-    work = changes.create(node, vmid, options, "qm create <vmid> [OPTIONS]")
+    vmid, _, options = _read("create", argv, {**changes.create_table(node.major), "sshkeys": _TEXT}, 1)
+    work = changes.create(node, vmid, _with_keys(node, options), "qm create <vmid> [OPTIONS]")
     return _task(node, "qmcreate", vmid, work)
 
 
@@ -141,6 +147,15 @@ def _destroy(node: Node, argv: Sequence[str]) -> int:
     table = {"purge": _FLAG, "skiplock": _FLAG, "destroy-unreferenced-disks": _FLAG}
     vmid, _, options = _read("destroy", argv, table, 1)
     return _task(node, "qmdestroy", vmid, changes.destroy(node, vmid, options.get("purge") == "1"))
+
+
+def _resize(node: Node, argv: Sequence[str]) -> int:
+    vmid, words, _ = _read("disk resize", argv, {"digest": _TEXT, "skiplock": _FLAG}, 3, extra=" <disk> <size>")
+    usage = "qm disk resize <vmid> <disk> <size> [OPTIONS]"
+    if not re.fullmatch(r"\+?\d+(\.\d+)?[KMGT]?", words.words[2]):
+        raise failed({"size": "value does not match the regex pattern"}, usage)
+    changes.resize(node, vmid, words.words[1], words.words[2])
+    return 0
 
 
 def _unlock(node: Node, argv: Sequence[str]) -> int:
@@ -268,6 +283,7 @@ _COMMANDS: dict[str, Callable[[Node, Sequence[str]], int]] = {
     "config": _config,
     "create": _create,
     "destroy": _destroy,
+    "disk resize": _resize,
     "guest cmd": _agent,
     "guest exec": _exec,
     "guest exec-status": _exec_status,

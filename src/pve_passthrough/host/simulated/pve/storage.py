@@ -44,19 +44,70 @@ def save_volumes(node: Node, table: dict[str, dict[str, Any]]) -> None:
     node.world.put(VOLUMES, json.dumps(table, indent=1, sort_keys=True) + "\n")
 
 
-def allocate(node: Node, storage: str, vmid: int, size: int) -> str:
+def allocate(node: Node, storage: str, vmid: int, size: int, form: str = "raw") -> str:
     """A new volume; its id. The name is the first free `vm-ID-disk-N`."""
-    section = storage_of(node, storage)
     table = volumes(node)
     index = 0
-    while f"{storage}:vm-{vmid}-disk-{index}" in table:
+    while any(f"{storage}:{name}" in table for name in _names_of(node, storage, vmid, index)):
         index += 1
-    volume = f"{storage}:vm-{vmid}-disk-{index}"
-    table[volume] = {"size": size, "vmid": vmid}
-    save_volumes(node, table)
-    if section.type.startswith("lvm"):
-        node.say(f'  Logical volume "vm-{vmid}-disk-{index}" created.')
+    return _add(node, storage, vmid, f"vm-{vmid}-disk-{index}", size, form)
+
+
+def allocate_cloudinit(node: Node, storage: str, vmid: int, form: str) -> str:
+    """The volume of a cloud-init drive: 4 MiB with a name of its own, a qcow2 file on a directory storage
+    (PVE/API2/Qemu.pm, create_disks)."""
+    form = form or ("qcow2" if _directory(node, storage) else "raw")
+    return _add(node, storage, vmid, f"vm-{vmid}-cloudinit", 4 << 20, form)
+
+
+def _add(node: Node, storage: str, vmid: int, name: str, size: int, form: str) -> str:
+    """Directory storages keep a guest's images in a folder of its number, as files with the format as their ending."""
+    volume = f"{storage}:{vmid}/{name}.{form}" if _directory(node, storage) else f"{storage}:{name}"
+    save_volumes(node, {**volumes(node), volume: {"size": size, "vmid": vmid}})
+    if storage_of(node, storage).type.startswith("lvm"):
+        node.say(f'  Logical volume "{name}" created.')
     return volume
+
+
+def _names_of(node: Node, storage: str, vmid: int, index: int) -> tuple[str, ...]:
+    name = f"vm-{vmid}-disk-{index}"
+    return tuple(f"{vmid}/{name}.{form}" for form in ("raw", "qcow2", "vmdk")) if _directory(node, storage) else (name,)
+
+
+def _directory(node: Node, storage: str) -> bool:
+    return storage_of(node, storage).type in ("dir", "nfs", "cifs", "cephfs", "btrfs")
+
+
+def takes_images(node: Node, storage: str) -> bool:
+    return "images" in storage_of(node, storage).values.get("content", "images").split(",")
+
+
+def firmware_size(node: Node, storage: str) -> int:
+    """What the 528 KiB of firmware variables take: LVM rounds up to extents of 4 MiB (recorded), ZFS to 1 MiB
+    (pve-storage, ZFSPoolPlugin.pm, alloc_image), a file nothing."""
+    kind = storage_of(node, storage).type
+    if kind.startswith("lvm"):
+        return 4 << 20
+    return 1 << 20 if kind == "zfspool" else 528 << 10
+
+
+def image_size(node: Node, path: str) -> int:
+    """Virtual size of a disk image: in a qcow2 header at byte 24 (QEMU, docs/interop/qcow2), else the file's own."""
+    real = node.world.tree.real(path)
+    try:
+        with open(real, "rb") as stream:
+            head = stream.read(32)
+    except OSError:
+        raise Die(f"can't find file '{path}'") from None
+    return int.from_bytes(head[24:32], "big") if head[:4] == b"QFI\xfb" else os.stat(real).st_size
+
+
+def resize(node: Node, volume: str, size: int) -> None:
+    table = volumes(node)
+    if volume not in table:
+        raise Die(f"volume '{volume}' does not exist")
+    table[volume] = {**table[volume], "size": size}
+    save_volumes(node, table)
 
 
 def remove(node: Node, volume: str) -> None:
@@ -91,8 +142,13 @@ def volume_path(node: Node, volume: str) -> str:
             raise Die(f"lvm name '{name}' contains illegal characters")
         return f"/dev/{section.values.get('vgname', 'pve')}/{name}"
     kind, _, file = name.partition("/")
-    folders = {"snippets": "snippets", "iso": "template/iso", "vztmpl": "template/cache", "backup": "dump"}
-    endings = {"iso": r"[^/]+\.(iso|img)", "snippets": r"[^/]+", "vztmpl": r"[^/]+\.tar\.\w+", "backup": r"[^/]+"}
+    folders = {
+        "snippets": "snippets", "iso": "template/iso", "vztmpl": "template/cache", "backup": "dump", "import": "import",
+    }  # fmt: skip
+    endings = {
+        "iso": r"(?i:[^/]+\.(iso|img))", "snippets": r"[^/]+", "vztmpl": r"[^/]+\.tar\.\w+", "backup": r"[^/]+",
+        "import": r"[^/]+\.(qcow2|raw|vmdk|ova|ovf)",
+    }  # fmt: skip
     if kind not in folders or not re.fullmatch(endings[kind], file):
         raise Die(f"unable to parse directory volume name '{name}'")
     return f"{section.values.get('path', '/var/lib/vz')}/{folders[kind]}/{file}"

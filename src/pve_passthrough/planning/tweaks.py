@@ -1,0 +1,82 @@
+"""Settings that guides give to everybody and few guests need: each by its name, and only where it can help.
+
+1. Pure. Nothing here is ever wished unless somebody names it.
+2. A tweak that cannot do what people expect of it is refused with the reason.
+3. Never `args: -cpu`: QEMU keeps the last -cpu, so it would lose everything that Proxmox VE generates.
+   Source: qemu-server, QemuServer.pm ("add custom args"); QEMU, system/vl.c.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ..errors import Exit, Failure
+from ..knowledge.error43 import OWN_VENDOR, hiding_rows
+from ..model.facts import Facts
+from ..model.pci import Device
+from ..model.texts import argument_values, split_cmdline
+from ..model.value import dataclass
+from ..model.vm import Vm
+from ..model.wish import ArgPresent, ModuleOption, Wish
+
+TWEAKS: Mapping[str, str] = {
+    "hide-hypervisor": "the guest's processor does not say that it is a virtual one",
+    "ignore-msrs": "the guest may use model specific registers that KVM does not know",
+    "split-lock": "the kernel does not slow down programs that lock across cache lines",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Hiding:
+    """Options of `cpu` that hide the hypervisor, and for whose sake; none unless somebody asked for it."""
+
+    cpu: Mapping[str, str]
+    why: str
+
+
+HIDE_NOTHING = Hiding({}, "")
+
+
+def host_tweaks(facts: Facts, tweaks: Sequence[str]) -> tuple[Wish, ...]:
+    """Wishes for the host. Raises Failure for a name that is none."""
+    for name in tweaks:
+        if name not in TWEAKS:
+            raise Failure(
+                "tweak.unknown", f"Nothing was planned: there is no tweak {name!r}.",
+                *(f"{known}: {what}" for known, what in TWEAKS.items()), code=Exit.USAGE,
+            )  # fmt: skip
+    wishes: list[Wish] = []
+    if "ignore-msrs" in tweaks:
+        # Source: kernel, arch/x86/kvm/x86.c: an unknown register raises #GP in the guest unless ignore_msrs is set.
+        why = "a guest that reads a register unknown to KVM dies of it otherwise (macOS, some Windows programs)"
+        wishes += [ModuleOption("kvm", option, why) for option in ("ignore_msrs=1", "report_ignored_msrs=0")]
+    if "split-lock" in tweaks and not _says(facts, "split_lock_detect", "off"):
+        # Source: kernel-parameters.txt, split_lock_detect=; the default slows the offending program down.
+        why = "games that lock across cache lines stall otherwise, and the kernel's log says split_lock"
+        wishes.append(ArgPresent("split_lock_detect=off", why))
+    return tuple(wishes)
+
+
+def _says(facts: Facts, name: str, value: str) -> bool:
+    return value in argument_values(" ".join(split_cmdline(facts.kernel.cmdline or "")), name)
+
+
+def hiding(guest: Vm, devices: Sequence[Device], tweaks: Sequence[str]) -> Hiding:
+    """What hides the hypervisor from this guest's driver; nothing unless it was named. Raises Failure."""
+    if "hide-hypervisor" not in tweaks:
+        return HIDE_NOTHING
+    windows = (guest.value("ostype") or "").startswith("w")
+    cards = [device for device in devices if device.is_display]
+    rows = [row for card in cards for row in hiding_rows(card.vendor, card.product, windows=windows) if row.cpu]
+    if not rows:
+        raise Failure(
+            "tweak.no-use", "Nothing was planned: hiding the hypervisor helps none of these devices in this guest.",
+            *(str(card) for card in cards),
+            hint="It is for NVIDIA GeForce cards with a guest driver older than 465; leave it out.", code=Exit.REFUSED,
+        )  # fmt: skip
+    row = rows[0]
+    words = dict(word.split("=", 1) for word in row.cpu)
+    if not windows:
+        words.pop(OWN_VENDOR, None)  # told to Windows guests only (qemu-server CPUConfig.pm, get_hyperv_enlightenments)
+    sure = "" if row.certain else "; users report it, nobody here has checked it"
+    return Hiding(words, f"{row.name}: its driver refuses a hypervisor that it sees{sure}; the cost: {row.cost}")
