@@ -25,7 +25,8 @@ def copy_of(seed: str, folder: Path, prepare: Callable[[Simulated], None] | None
 
 @cache
 def _template(seed: str, prepare: Callable[[Simulated], None] | None) -> str:
-    root = tempfile.mkdtemp(prefix=f"template-{seed}-")
+    beside = os.environ.get("PYTEST_DEBUG_TEMPROOT")  # links do not reach into another file system
+    root = tempfile.mkdtemp(prefix=f"template-{seed}-", dir=beside)
     atexit.register(shutil.rmtree, root, ignore_errors=True)
     host = create(f"{root}/host", seed)
     if prepare is not None:

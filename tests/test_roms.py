@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import atexit
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +18,7 @@ from pve_passthrough.errors import Exit, Failure
 from pve_passthrough.face.cli import run
 from pve_passthrough.face.render import data as published
 from pve_passthrough.host.base import Ran, Unreadable
-from pve_passthrough.host.simulated import Simulated, create, power_cut
+from pve_passthrough.host.simulated import Simulated, power_cut
 from pve_passthrough.host.simulated.option_rom import make, vfct
 from pve_passthrough.host.simulated.spec import PciSpec
 from pve_passthrough.knowledge.rom_marks import Verdict
@@ -32,6 +28,7 @@ from pve_passthrough.model.plan import Cell, Change, Plan
 from pve_passthrough.model.rom import EFI, LEGACY
 from pve_passthrough.model.run import Phase
 from pve_passthrough.planning import unified
+from tests.copies import copy_of
 
 CARD, SOUND, APU = "0000:01:00.0", "0000:01:00.1", "0000:15:00.0"
 IDS = "10de:2684"
@@ -45,8 +42,7 @@ class Machine:
 
     def __init__(self, folder: Path, seed: str = "default") -> None:
         self.folder = folder / seed
-        shutil.copytree(_made(seed), self.folder, symlinks=True, copy_function=os.link)
-        self.host = Simulated(str(self.folder))
+        self.host = copy_of(seed, self.folder)
 
     def says(self, *words: str) -> int:
         return run(["--host", f"sim:{self.folder}", *words])
@@ -77,15 +73,6 @@ class Machine:
 
     def config(self) -> str:
         return (self.folder / CONF).read_text()
-
-
-@cache
-def _made(seed: str) -> str:
-    """A machine whose files others share: the simulation replaces files and never writes into one."""
-    folder = tempfile.mkdtemp(prefix="pve-passthrough-roms-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    create(f"{folder}/{seed}", seed)
-    return f"{folder}/{seed}"
 
 
 @pytest.fixture

@@ -168,6 +168,12 @@ LETTERS = st.sampled_from([*"ab '\"\\\n#\t$=", "$A", "${A}", "A=", "B=", "\\\n",
 @given(st.lists(LETTERS, max_size=14).map("".join))
 @example('A="x\ny"')
 @example("A=a B=b\nB=$A")
+@example("A=a ''")
+@example("A=a $A")
+@example("A=a $A B=b")
+@example("A=$\\\na")
+@example("A=a\nB=$A\\\nA")
+@example("B= A=a $B b")
 def test_values_are_those_of_a_real_shell(tmp_path: Path, text: str) -> None:
     """The letters can name no program and no file: nothing but assignments can happen."""
     script = tmp_path / "grub"

@@ -80,3 +80,13 @@ def test_split_lock_is_a_kernel_argument_that_is_not_given_twice() -> None:
     assert [wish.token for wish in told] == ["split_lock_detect=off"]
     known = facts(kernel=Kernel("7.0.14-4-pve", "root=/dev/mapper/pve-root ro split_lock_detect=off"))
     assert not any(isinstance(wish, ArgPresent) for wish in give(known, CARD, 100, tweaks=("split-lock",)))
+
+
+def test_an_entry_may_hide_its_rom_and_keeps_what_else_it_says() -> None:
+    def entry(config: dict[str, str]) -> str | None:
+        wishes = give(facts(guests=(guest(config={**FIT, **config}),)), CARD, 100, tweaks=("no-rom-bar",))
+        return next((wish.value for wish in wishes if isinstance(wish, VmOption) and wish.key == "hostpci0"), None)
+
+    assert entry({}) == "0000:01:00,pcie=1,rombar=0"
+    assert entry({"hostpci0": "0000:01:00,pcie=1,rombar=1"}) == "0000:01:00,pcie=1,rombar=0"
+    assert entry({"hostpci0": "0000:01:00,pcie=1,rombar=0"}) is None

@@ -168,7 +168,7 @@ class Assignment:
     raw          the word as written, `NAME="value"`
     dynamic      the value holds something that only running the file could tell
     conditional  stands inside if, case, a loop, a function, or behind && or ||
-    swallowed    the command that follows on the same line and makes the assignment its private environment:
+    swallowed    the command that follows on the same line and makes the assignment its private environment, as written:
                  `A=quiet splash` sets nothing and starts `splash`; empty in an ordinary assignment
     """
 
@@ -191,6 +191,8 @@ class Assignment:
 
 _ASSIGN = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(\+?=)")
 _VARIABLE = re.compile(r"\$(?:([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z_][A-Za-z0-9_]*)\})")
+_QUOTES = frozenset("'\"")
+"""A word with one of them is a word even when it is empty; one that expands to nothing without them vanishes."""
 _OPENERS = frozenset({"if", "case", "for", "while", "until", "{"})
 _CLOSERS = frozenset({"fi", "esac", "done", "}"})
 _MIDDLES = frozenset({"then", "else", "elif", "do", "!", "in"})
@@ -281,7 +283,8 @@ class _Shell:
         lasting = bool(words) and words[0].raw in ("export", "readonly")
         words = words[1:] if lasting else words
         plain = next((index for index, word in enumerate(words) if not _ASSIGN.match(word.raw)), len(words))
-        swallowed = "" if lasting or plain == len(words) else words[plain].text
+        command_words = () if lasting else (word.raw for word in words[plain:] if word.text or _QUOTES & set(word.raw))
+        swallowed = next(iter(command_words), "")
         for word in words if lasting else words[:plain]:
             self._keep(word, swallowed)
 
@@ -369,12 +372,16 @@ class _Shell:
         if match := _VARIABLE.match(self.text, self.at):
             self._step(match.end() - self.at)
             name = match.group(1) or match.group(2)
-            return self.variables.get(name, ""), name in self.fluid
+            return self.variables.get(name, ""), name in self.fluid or self._goes_on()
         if self.text.startswith(("$(", "${"), self.at):
             return self._nested(), True
         if self.text[self.at + 1 : self.at + 2] in tuple("0123456789#?$!@*-"):
             return self._step(2), True
-        return self._step(1), False
+        return self._step(1), self._goes_on()
+
+    def _goes_on(self) -> bool:
+        """A joined line: a shell joins before it looks for names, so the name may be longer than what stands here."""
+        return self.text.startswith("\\\n", self.at)
 
     def _nested(self) -> str:
         """`$(…)` or `${…}` with what is nested in it, verbatim."""

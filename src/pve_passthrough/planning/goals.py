@@ -28,7 +28,7 @@ from . import claim_script, edit_cmdline, edit_grub, edit_modprobe
 from .choose import shows_console
 from .proof import Unprovable
 from .single_gpu import lend, lent_card
-from .tweaks import HIDE_NOTHING, Hiding, hiding, host_tweaks
+from .tweaks import NO_TWEAKS, GuestTweaks, guest_tweaks, host_tweaks
 
 ON_BY_DEFAULT = (6, 8)
 """From this kernel on the Intel IOMMU is on without an argument. Source: pve-docs, qm-pci-passthrough."""
@@ -56,12 +56,12 @@ def give(
     devices = tuple(_present(facts, address) for address in dict.fromkeys(addresses))
     _refuse_vital(facts, addresses)
     guest = changeable_guest(facts, vmid)
-    hidden = hiding(guest, devices, tweaks)
+    tweaked = guest_tweaks(guest, devices, tweaks)
     lent = lent_card(facts, devices, vmid) if lend_display else []
     borrowed = {device.address for device in lent} | lent_to(facts.files, vmid)
     claimed = claims(facts, [device for device in devices if device.address not in borrowed])
     host = (*iommu(facts), *claimed, *lend(facts, lent, vmid), *host_tweaks(facts, tweaks))
-    wishes = (*host, *guest_options(facts, guest, devices, mappings, hidden))
+    wishes = (*host, *guest_options(facts, guest, devices, mappings, tweaked))
     if wishes:
         refuse_busy(facts, guest)
     return wishes
@@ -312,24 +312,27 @@ def refuse_busy(facts: Facts, guest: Vm) -> None:
 
 
 def guest_options(
-    facts: Facts, guest: Vm, devices: Sequence[Device], mappings: Sequence[str] = (), hidden: Hiding = HIDE_NOTHING
+    facts: Facts,
+    guest: Vm,
+    devices: Sequence[Device],
+    mappings: Sequence[str] = (),
+    tweaked: GuestTweaks = NO_TWEAKS,
 ) -> tuple[Wish, ...]:
-    """What the guest's configuration lacks. Who has the device already keeps machine type and automatic start.
-
-    `hidden`: what hides the hypervisor.
-    """
+    """What the guest's configuration lacks. Who has the device already keeps machine type and automatic start."""
     owned = {address for entry in guest.hostpci for address in entry.addresses}
     settled = owned.issuperset(device.address for device in devices)
     pcie = _is_x86(guest) and any(_wants_pcie(device) for device in devices) and _express(guest, devices, settled)
     wishes = [
         *_machine(guest, pcie),
-        *_cpu(guest, devices, hidden),
+        *_cpu(guest, devices, tweaked),
         *_memory(guest),
         *([] if settled else _onboot(guest)),
     ]
     taken = {entry.key for entry in guest.hostpci} | {key for key in guest.config if key.startswith("hostpci")}
     for entry in _entries(facts, devices):
-        wishes += _hostpci(facts, guest, entry, pcie, taken, _covering(facts, guest, entry, mappings))
+        extra = {"pcie": "1"} if pcie and any(_wants_pcie(device) for device in entry) else {}
+        covering = _covering(facts, guest, entry, mappings)
+        wishes += _hostpci(facts, guest, entry, {**extra, **tweaked.entry}, taken, covering)
     for wish in wishes:
         if wish.key in guest.pending or wish.key in guest.deleting:
             raise Failure(
@@ -414,12 +417,12 @@ def _machine(guest: Vm, pcie: bool) -> list[VmOption]:
     return [VmOption(guest.vmid, "machine", f"{wanted}{rest}", f"{why}; its version stays" if pin else why)]
 
 
-def _cpu(guest: Vm, devices: Sequence[Device], hidden: Hiding) -> list[VmOption]:
+def _cpu(guest: Vm, devices: Sequence[Device], tweaked: GuestTweaks) -> list[VmOption]:
     """The host's own processor for graphics and for large BARs; other devices do not care. And what hides it."""
     options = parse_options(guest.value("cpu") or "", "cputype")
     _refuse_void(guest, options)
     kind = options.get("cputype", "")
-    reasons = [hidden.why] if any(options.get(key) != text for key, text in hidden.cpu.items()) else []
+    reasons = [tweaked.why] if any(options.get(key) != text for key, text in tweaked.cpu.items()) else []
     needed = any(device.is_display or bar_bytes(device) > WINDOW for device in devices)
     fixed = own_cpu(options) or kind.startswith("custom-") or not guest.flag("kvm", True) or not _is_x86(guest)
     if needed and not fixed:
@@ -429,7 +432,7 @@ def _cpu(guest: Vm, devices: Sequence[Device], hidden: Hiding) -> list[VmOption]
         kind = "host"
     if not reasons:
         return []
-    rest = {key: text for key, text in {**options, **hidden.cpu}.items() if key != "cputype"}
+    rest = {key: text for key, text in {**options, **tweaked.cpu}.items() if key != "cputype"}
     value = ",".join((*([kind] if kind else []), *(f"{key}={text}" for key, text in rest.items())))
     return [VmOption(guest.vmid, "cpu", value, "; ".join(reasons))]
 
@@ -477,14 +480,13 @@ def _hostpci(
     facts: Facts,
     guest: Vm,
     card: Sequence[Device],
-    pcie: bool,
+    extra: Mapping[str, str],
     taken: set[str],
     mapping: str,
 ) -> list[VmOption]:
     """The wishes for one card: an entry of its own, or the entry that claims part of it already, completed."""
     wanted = {device.address for device in card}
     mine = [entry for entry in guest.hostpci if wanted & set(entry.addresses)]
-    extra = {"pcie": "1"} if pcie and any(_wants_pcie(device) for device in card) else {}
     if not mine:
         key = _free_key(guest, taken)
         # Without `mapping=` the name would be read as an address (qemu-server PCI.pm, hostpci format).
@@ -520,7 +522,7 @@ def _merged(facts: Facts, entry: HostPci, union: set[Address], extra: Mapping[st
     if set(entry.addresses) != union:
         options["host"] = _host(facts, union)
     for name, text in extra.items():
-        if not entry.on(name):
+        if text == "0" or not entry.on(name):
             options[name] = text
     host = options.pop("host", None)
     return ",".join(([host] if host else []) + [f"{name}={text}" for name, text in options.items()])

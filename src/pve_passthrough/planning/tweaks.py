@@ -22,19 +22,21 @@ from ..model.wish import ArgPresent, ModuleOption, Wish
 TWEAKS: Mapping[str, str] = {
     "hide-hypervisor": "the guest's processor does not say that it is a virtual one",
     "ignore-msrs": "the guest may use model specific registers that KVM does not know",
+    "no-rom-bar": "the guest's firmware does not see the card's option ROM, which hangs some guests",
     "split-lock": "the kernel does not slow down programs that lock across cache lines",
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Hiding:
-    """Options of `cpu` that hide the hypervisor, and for whose sake; none unless somebody asked for it."""
+class GuestTweaks:
+    """What was asked for in the guest: options of `cpu` and why, options of each new or completed hostpci entry."""
 
     cpu: Mapping[str, str]
     why: str
+    entry: Mapping[str, str]
 
 
-HIDE_NOTHING = Hiding({}, "")
+NO_TWEAKS = GuestTweaks({}, "", {})
 
 
 def host_tweaks(facts: Facts, tweaks: Sequence[str]) -> tuple[Wish, ...]:
@@ -61,10 +63,14 @@ def _says(facts: Facts, name: str, value: str) -> bool:
     return value in argument_values(" ".join(split_cmdline(facts.kernel.cmdline or "")), name)
 
 
-def hiding(guest: Vm, devices: Sequence[Device], tweaks: Sequence[str]) -> Hiding:
-    """What hides the hypervisor from this guest's driver; nothing unless it was named. Raises Failure."""
-    if "hide-hypervisor" not in tweaks:
-        return HIDE_NOTHING
+def guest_tweaks(guest: Vm, devices: Sequence[Device], tweaks: Sequence[str]) -> GuestTweaks:
+    """What was asked for in the guest's configuration. Raises Failure for what cannot help."""
+    cpu, why = _hiding(guest, devices) if "hide-hypervisor" in tweaks else ({}, "")
+    return GuestTweaks(cpu, why, {"rombar": "0"} if "no-rom-bar" in tweaks else {})
+
+
+def _hiding(guest: Vm, devices: Sequence[Device]) -> tuple[dict[str, str], str]:
+    """What hides the hypervisor from this guest's driver, and for whose sake."""
     windows = (guest.value("ostype") or "").startswith("w")
     cards = [device for device in devices if device.is_display]
     rows = [row for card in cards for row in hiding_rows(card.vendor, card.product, windows=windows) if row.cpu]
@@ -79,4 +85,4 @@ def hiding(guest: Vm, devices: Sequence[Device], tweaks: Sequence[str]) -> Hidin
     if not windows:
         words.pop(OWN_VENDOR, None)  # told to Windows guests only (qemu-server CPUConfig.pm, get_hyperv_enlightenments)
     sure = "" if row.certain else "; users report it, nobody here has checked it"
-    return Hiding(words, f"{row.name}: its driver refuses a hypervisor that it sees{sure}; the cost: {row.cost}")
+    return words, f"{row.name}: its driver refuses a hypervisor that it sees{sure}; the cost: {row.cost}"

@@ -48,7 +48,7 @@ def _how(command: _Command) -> Callable[..., Any]:
     @click.option("--alone", is_flag=True, help="Only the functions named, without a card's own sound and USB.")
     @click.option(
         "--tweak", "tweaks", multiple=True, metavar="NAME",
-        help="hide-hypervisor, ignore-msrs or split-lock; few guests need one; repeatable.",
+        help="hide-hypervisor, ignore-msrs, no-rom-bar or split-lock; few guests need one; repeatable.",
     )  # fmt: skip
     @click.option(
         "--lend-display", is_flag=True,
