@@ -23,7 +23,7 @@ from pve_passthrough.model.facts import (
 from pve_passthrough.model.finding import Finding, Level
 from pve_passthrough.model.identity import Assignment
 from pve_passthrough.model.own import UDEV_RULES
-from pve_passthrough.model.pci import NO_GROUP, Address, Bar, Capabilities, Device
+from pve_passthrough.model.pci import NO_GROUP, Address, Bar, Capabilities, Device, Link
 from pve_passthrough.model.sighting import remember
 from pve_passthrough.rules import RULES, Request, page, page_ids
 
@@ -212,6 +212,7 @@ FIRES: dict[str, tuple[Facts, Request, Level]] = {
         Request((TESLA,)),
         Level.NOTE,
     ),
+    "drivers.link": (host(devices=with_device(GPU, link=Link(2.5, 4, 16.0, 16))), BOTH, Level.NOTE),
     "gpu.reset-bug": (host(devices=with_device(GPU, vendor=0x1002, product=0x67DF)), BOTH, Level.HARMS),
     "gpu.vendor-reset": (host(files={MODULES: "vendor-reset\n"}), BOTH, Level.NOTE),
     "gpu.apu": (

@@ -76,6 +76,7 @@ RULES: tuple[Rule, ...] = (
     Rule("resets.not-in-force", resets.not_in_force, "device"),
     Rule("resets.never-ends", resets.never_ends, "device"),
     Rule("resets.known", resets.known, "device"),
+    Rule("drivers.link", drivers.link, "device"),
     Rule("drivers.conventional-pci", drivers.conventional, "device"),
     Rule("gpu.reset-bug", gpu.reset_bug, "device"),
     Rule("gpu.vendor-reset", gpu.vendor_reset, "host"),

@@ -232,6 +232,34 @@ def d3cold(facts: Facts, request: Request) -> Iterator[Finding]:
         )
 
 
+def link(facts: Facts, request: Request) -> Iterator[Finding]:
+    """Has the device all the lanes that it could have?
+
+    Why: A card in a slot with fewer lanes, or badly seated, moves data at a fraction of its rate, in the guest as well.
+        The number of lanes does not change when a card idles; its speed does, so the speed says nothing then. What
+        the guest shows is not the link: its virtual port claims 16 GT/s and 32 lanes.
+    Look at: /sys/bus/pci/devices/ADDRESS/current_link_width and max_link_width; `lspci -vv -s ADDRESS`: LnkSta, LnkCap.
+    Fix: Reseat the card, or move it to a slot with more lanes; a second card in a shared pair of slots halves both.
+    Source: kernel: Documentation/ABI/testing/sysfs-bus-pci, current_link_width; qemu-server PCI.pm (the root ports'
+        x-speed and x-width).
+    """
+    for device in chosen(facts, request):
+        lanes = device.link
+        if lanes is None or not lanes.width or not lanes.max_width or lanes.width >= lanes.max_width:
+            continue
+        if device.is_display or request.addresses:
+            path = f"/sys/bus/pci/devices/{device.address}"
+            yield Finding(
+                "drivers.link",
+                Level.NOTE,
+                str(device.address),
+                f"{device} runs on {lanes.width} of its {lanes.max_width} lanes.",
+                (f"{path}/current_link_width: {lanes.width}", f"{path}/max_link_width: {lanes.max_width}"),
+                Actor.HARDWARE,
+                show("Reseat the card, or use a slot with more lanes."),
+            )
+
+
 def sriov(facts: Facts, request: Request) -> Iterator[Finding]:
     """Does the device have virtual functions in use?
 
