@@ -25,7 +25,7 @@ from typing import Any
 from .errors import Failure
 from .host.base import Ran, Room
 from .host.replay import Answers, NoAnswer
-from .model.hookscript import PREFIX, Hook, parse_older, render
+from .model.hookscript import OURS, Hook, parse_older, render
 from .model.own import RUNS
 
 FORMAT = 1
@@ -341,7 +341,7 @@ def _without_secrets(path: str, value: str) -> str:
     """Blank what no stand-in can keep useful: passwords, comments, guest descriptions, whole serial files."""
     if path.startswith(f"{RUNS}/"):
         return _remembered(path, value)
-    if f"/snippets/{PREFIX}" in path:
+    if f"/snippets/{OURS}" in path:
         hook = parse_older(value)
         return "" if hook is None else render(Hook(other="redacted" if hook.other else ""))
     if _SERIAL_FILES.search(path):
@@ -365,7 +365,7 @@ def _without_secrets(path: str, value: str) -> str:
 def _listed(path: str, names: Any) -> Any:
     """Of a storage's snippets only our own: people give files the names of people and places."""
     ours = path.endswith("/snippets") and isinstance(names, list)
-    return [name for name in names if name.startswith(PREFIX)] if ours else names
+    return [name for name in names if name.startswith(OURS)] if ours else names
 
 
 def _remembered(path: str, value: str) -> str:

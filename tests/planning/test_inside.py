@@ -25,7 +25,6 @@ from pve_passthrough.planning.inside import (
     cloud_init,
     recipe,
     shell,
-    snippet,
 )
 
 P40, RTX3080, RTX4090, RTX5090, K80 = "10de:1b38", "10de:2206", "10de:2684", "10de:2b85", "10de:102d"
@@ -235,13 +234,6 @@ def test_a_share_of_a_card_is_another_matter() -> None:
     intel = replace(function, vendor=0x8086, product=0x56C0)
     assert any("i915-sriov-dkms" in note for note in recipe(cards_of((intel,)), "ubuntu-24.04").notes)
     assert recipe(cards_of((gpu,)), "ubuntu-24.04").cards[0].shared is False
-
-
-def test_a_snippet_for_one_device() -> None:
-    device = Device(Address(0, 1, 0, 0), 0x10DE, 0x1B38, 0x030200, name="Tesla P40")
-    assert yaml.safe_load(snippet(device, "ubuntu-24.04"))["packages"] == ["qemu-guest-agent"]
-    with pytest.raises(Failure):
-        snippet(replace(device, class_code=0x020000), "ubuntu-24.04")
 
 
 @pytest.mark.skipif(shutil.which("cloud-init") is None, reason="the program cloud-init is not installed")

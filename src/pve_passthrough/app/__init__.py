@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ..model.plan import Plan
     from ..model.run import Run
     from ..model.vm import Vm
+    from ..model.wish import Wish
     from ..planning.guest_wanted import NewGuest
 
 QUORUM_PATIENCE = 300.0
@@ -213,13 +214,15 @@ def plan(
     alone: bool = False,
     tweaks: Sequence[str] = (),
     lend_display: bool = False,
+    inside: str = "",
     first: NewGuest | None = None,
 ) -> Planned:
     """The plan that gives the named devices to a guest. Raises Failure when something forbids it.
 
     `alone`: without a card's companions. `tweaks`: settings that few guests need, by name. `lend_display`: the host
-    gives the card that shows its console at each start of the guest, and takes it back afterwards. `first`: a guest
-    that will be made before; the plan is for the facts as they will be then.
+    gives the card that shows its console at each start of the guest, and takes it back afterwards. `inside`: the
+    guest's system, for which cloud-init shall install drivers. `first`: a guest that will be made before; the plan is
+    for the facts as they will be then.
     """
     from ..change import machine_name
 
@@ -233,7 +236,7 @@ def plan(
         facts = with_new_guest(facts, first)
     return plan_from(
         facts, words, vmid, machine=machine, accept=accept, alone=alone, tweaks=tweaks, program=program,
-        lend_display=lend_display,
+        lend_display=lend_display, inside=inside,
     )  # fmt: skip
 
 
@@ -248,6 +251,7 @@ def plan_from(
     tweaks: Sequence[str] = (),
     program: str = PACKAGED,
     lend_display: bool = False,
+    inside: str = "",
 ) -> Planned:
     """The same from facts alone, for the machine with this name. Raises Failure when something forbids it.
 
@@ -269,7 +273,7 @@ def plan_from(
         raise _unguarded(guarded.notes[0])
     made = make_plan(
         facts,
-        (*guarded.wishes, *wishes),
+        (*guarded.wishes, *wishes, *_driver_inside(facts, checked.addresses, vmid, inside)),
         goal=f"give {' '.join(words)} to guest {vmid}",
         vmid=vmid,
         now=time.strftime("%Y%m%d-%H%M%S"),
@@ -282,6 +286,17 @@ def plan_from(
         identities=remember(facts, checked.addresses),
     )
     return Planned(checked, made)
+
+
+def _driver_inside(facts: Facts, addresses: Sequence[Address], vmid: int, inside: str) -> tuple[Wish, ...]:
+    """What lets the guest's first boot install its driver; nothing unless somebody named the guest's system."""
+    if not inside:
+        return ()
+    from ..planning import changeable_guest
+    from ..planning.first_boot import first_boot
+
+    devices = [device for address in addresses if (device := facts.device(address))]
+    return first_boot(facts, changeable_guest(facts, vmid), devices, inside)
 
 
 def _unguarded(note: Finding) -> Failure:

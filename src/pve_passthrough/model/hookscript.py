@@ -19,7 +19,10 @@ import shlex
 from .facts import Storage
 from .value import dataclass
 
-PREFIX = "pve-passthrough-hook-"
+OURS = "pve-passthrough-"
+"""Every snippet of ours begins so."""
+
+PREFIX = f"{OURS}hook-"
 PACKAGED = "/usr/bin/pve-passthrough"
 """Where the Debian package puts the program."""
 

@@ -43,9 +43,9 @@ def guard(facts: Facts, vmid: int, program: str = PACKAGED) -> Guard:
         return _none(guest, "the guest has an unapplied change of its hookscript")
     if facts.storages is None:
         return _none(guest, "which storages there are could not be read")
-    chosen = _storage(facts)
+    chosen = snippets_storage(facts)
     if chosen is None:
-        return _none(guest, "no storage on this machine's own disks takes snippets", _how_to_enable(facts))
+        return _none(guest, "no storage on this machine's own disks takes snippets", how_to_enable(facts))
     return _placed(facts, guest, program, *chosen)
 
 
@@ -89,14 +89,14 @@ def _elsewhere(facts: Facts, guest: Vm) -> str:
     return ""
 
 
-def _storage(facts: Facts) -> tuple[Storage, str] | None:
-    """`local` if it will do, else the first by name."""
+def snippets_storage(facts: Facts) -> tuple[Storage, str] | None:
+    """Where snippets can lie, and in which folder: `local` if it will do, else the first by name."""
     here = [one for one in facts.storages or () if not one.nodes or facts.pve.node in one.nodes]
     usable = [(one, folder) for one in here if (folder := folder_of(one)) is not None]
     return min(usable, key=lambda one: (one[0].name != "local", one[0].name), default=None)
 
 
-def _how_to_enable(facts: Facts) -> Fix:
+def how_to_enable(facts: Facts) -> Fix:
     """The command for a person: storages are shared, and so is the setting."""
     named = {one.name: one for one in facts.storages or () if one.type in ("dir", "btrfs") and one.enabled}
     storage = named.get("local") or next(iter(named.values()), None)

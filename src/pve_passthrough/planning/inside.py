@@ -484,8 +484,3 @@ def _comments(made: Recipe) -> list[str]:
     lines = [f"Inside the guest: {made.os}, {made.use}, for {', '.join(map(str, made.cards))}", *made.notes]
     lines.append(f"Afterwards: {'; '.join(made.checks)}")
     return [row for line in lines for row in textwrap.wrap(line, 116, initial_indent="# ", subsequent_indent="#   ")]
-
-
-def snippet(device: Device, os: str, use: str = AI) -> str:
-    """cloud-init user data for one device of the host. Raises Failure for what the archive cannot serve."""
-    return cloud_init(recipe(cards_of((device,)), os, use))

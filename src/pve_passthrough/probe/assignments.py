@@ -16,7 +16,7 @@ from typing import Any
 
 from ..host.base import HostError
 from ..model.facts import Storage
-from ..model.hookscript import PREFIX, folder_of
+from ..model.hookscript import OURS, folder_of
 from ..model.identity import Assignment, Identity
 from ..model.own import RUNS
 from ..model.pci import Address
@@ -149,7 +149,7 @@ def probe_hookscripts(ask: Asking, storages: Iterable[Storage]) -> dict[str, str
                 found[f"{folder}/"] = None
             continue
         found[f"{folder}/"] = "directory"
-        for name in [name for name in names if name.startswith(PREFIX)][:MOST_SCRIPTS]:
+        for name in [name for name in names if name.startswith(OURS)][:MOST_SCRIPTS]:
             _script(ask, f"{folder}/{name}", found)
     return found
 

@@ -54,10 +54,14 @@ def _how(command: _Command) -> Callable[..., Any]:
         "--lend-display", is_flag=True,
         help="The card shows the host's console: take it from the host when the guest starts, give it back afterwards.",
     )  # fmt: skip
+    @click.option(
+        "--inside", metavar="SYSTEM", default="",
+        help="Let cloud-init install the driver at the guest's first boot: ubuntu-24.04, debian-13:transcode, …",
+    )  # fmt: skip
     @functools.wraps(command)
-    def told(*args: Any, accept: tuple[str, ...], alone: bool, tweaks: tuple[str, ...], **rest: Any) -> Any:
-        how = {"accept": accept, "alone": alone, "tweaks": tweaks, "lend_display": rest.pop("lend_display")}
-        return command(*args, how=how, **rest)
+    def told(*args: Any, **given: Any) -> Any:
+        how = {name: given.pop(name) for name in ("accept", "alone", "tweaks", "lend_display", "inside")}
+        return command(*args, how=how, **given)
 
     return told
 
