@@ -224,11 +224,8 @@ def plan(
     guest's system, for which cloud-init shall install drivers. `first`: a guest that will be made before; the plan is
     for the facts as they will be then.
     """
-    from ..change import machine_name
-
     facts = look(host, deep=True)
-    # A tree or a capture is planned for itself: no plan made for it can be applied anywhere.
-    machine = machine_name(host) if host.changeable else facts.host
+    machine = machine_of(host)
     program = hook_program(host)
     if first is not None:
         from ..planning.new_guest import with_new_guest
@@ -238,6 +235,18 @@ def plan(
         facts, words, vmid, machine=machine, accept=accept, alone=alone, tweaks=tweaks, program=program,
         lend_display=lend_display, inside=inside,
     )  # fmt: skip
+
+
+def machine_of(host: Host) -> str:
+    """The machine that a plan is for. A tree or a capture is planned for itself: its plan can be applied nowhere."""
+    from ..change import machine_name
+
+    return machine_name(host) if host.changeable else host.name
+
+
+def now() -> str:
+    """What a plan that is made now is named after."""
+    return time.strftime("%Y%m%d-%H%M%S")
 
 
 def plan_from(
@@ -276,7 +285,7 @@ def plan_from(
         (*guarded.wishes, *wishes, *_driver_inside(facts, checked.addresses, vmid, inside)),
         goal=f"give {' '.join(words)} to guest {vmid}",
         vmid=vmid,
-        now=time.strftime("%Y%m%d-%H%M%S"),
+        now=now(),
         machine=machine,
     )
     made = replace(
@@ -341,7 +350,7 @@ def refuse_hazards(findings: tuple[Finding, ...], accepted: frozenset[str]) -> N
     """Raises Failure for a hazard that is not accepted, and for what neither we nor an option can mend."""
     refused = hazards(findings, accepted)
     if refused:
-        raise _refusal(refused)
+        raise refusal(refused)
     blocking = [f for f in findings if f.level is Level.BLOCKS and f.actor is not Actor.US and not f.hazard]
     if blocking:
         worst = blocking[0]
@@ -356,7 +365,7 @@ def way_out(one: Finding) -> str:
     return " ".join((one.fix.text, *one.fix.commands)) if one.fix else ""
 
 
-def _refusal(refused: tuple[Finding, ...]) -> HazardRefused:
+def refusal(refused: tuple[Finding, ...]) -> HazardRefused:
     """The worst hazard in full, the others by their message; and which names get past them, if any do."""
     worst = refused[0]
     never = worst.hazard == NEVER

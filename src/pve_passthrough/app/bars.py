@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -22,7 +21,7 @@ from ..model.own import CLAIM_SCRIPT
 from ..model.pci import Address, Bar, Device
 from ..model.value import dataclass
 from ..model.vm import Vm
-from . import look, resolve
+from . import look, machine_of, now, resolve
 
 if TYPE_CHECKING:
     from ..model.plan import Plan
@@ -122,11 +121,7 @@ def parse_setting(text: str) -> tuple[int, int]:
 
 def plan_sizes(host: Host, word: str, settings: Sequence[tuple[int, int]]) -> Plan:
     """The plan that gives these BARs of one function these sizes. Raises Failure."""
-    from ..change import machine_name
-
-    facts = look(host, deep=True)
-    machine = machine_name(host) if host.changeable else facts.host
-    return plan_sizes_from(facts, word, settings, machine=machine)
+    return plan_sizes_from(look(host, deep=True), word, settings, machine=machine_of(host))
 
 
 def plan_sizes_from(facts: Facts, word: str, settings: Sequence[tuple[int, int]], *, machine: str) -> Plan:
@@ -141,9 +136,7 @@ def plan_sizes_from(facts: Facts, word: str, settings: Sequence[tuple[int, int]]
     device = _one_function(facts, word, [index for index, _ in settings])
     wishes = [wish for index, size in settings for wish in bars.size(facts, device, index, size)]
     said = ", ".join(f"BAR {index} to {shown(size)}" for index, size in settings)
-    made = make_plan(
-        facts, wishes, goal=f"set {said} on {device.address}", now=time.strftime("%Y%m%d-%H%M%S"), machine=machine
-    )
+    made = make_plan(facts, wishes, goal=f"set {said} on {device.address}", now=now(), machine=machine)
     then = _resized(device, {wish.index: wish.size for wish in wishes})
     return replace(
         made, risks=(*made.risks, *_too_large(facts, then)), devices={str(device.address): device.id} if wishes else {}

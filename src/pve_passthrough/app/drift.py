@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -18,7 +17,7 @@ from ..model.hookscript import PACKAGED
 from ..model.plan import Plan
 from ..model.sighting import remember
 from ..model.value import dataclass
-from . import Checked, hook_program, look, refuse_hazards
+from . import Checked, hook_program, look, machine_of, now, refuse_hazards
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +35,8 @@ def reassign(host: Host, vmid: int, words: Sequence[str] = (), *, accept: Iterab
 
     A plan without changes that remembers something (`identities`) is worth running; one that remembers nothing is not.
     """
-    from ..change import machine_name
-
     facts = look(host, deep=True)
-    machine = machine_name(host) if host.changeable else facts.host
-    return reassign_from(facts, vmid, words, machine=machine, accept=accept, program=hook_program(host))
+    return reassign_from(facts, vmid, words, machine=machine_of(host), accept=accept, program=hook_program(host))
 
 
 def reassign_from(
@@ -63,7 +59,7 @@ def reassign_from(
         (*guarded.wishes, *found.wishes),
         goal=f"reassign the devices of guest {vmid}",
         vmid=vmid,
-        now=time.strftime("%Y%m%d-%H%M%S"),
+        now=now(),
         machine=machine,
     )
     then = afterwards(facts, made, found)

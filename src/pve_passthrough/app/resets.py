@@ -19,7 +19,7 @@ from ..knowledge.reset_log import LogRow, row_for
 from ..model.blast import blast_radius
 from ..model.pci import Address
 from ..model.value import dataclass
-from . import _refusal, hazards, history, look, may_change, resolve
+from . import hazards, history, look, machine_of, may_change, now, refusal, resolve
 
 if TYPE_CHECKING:
     from ..model.facts import Facts
@@ -71,8 +71,8 @@ def plan_method(host: Host, word: str, wanted: Sequence[str]) -> Plan:
     facts = look(host, inventory=True)
     device = _one(facts, word)
     if tuple(wanted) == ("default",):
-        return resets.default_method(facts, device, _original(host, device), now=_now(), machine=_machine(host, facts))
-    return resets.choose_method(facts, device, wanted, now=_now(), machine=_machine(host, facts))
+        return resets.default_method(facts, device, _original(host, device), now=now(), machine=machine_of(host))
+    return resets.choose_method(facts, device, wanted, now=now(), machine=machine_of(host))
 
 
 def _original(host: Host, device: Device) -> str | None:
@@ -102,11 +102,11 @@ def plan_idle(host: Host, word: str, *, module: bool = False) -> Plan:
     facts = look(host, inventory=True, deep=module)
     device = _one(facts, word)
     if not module:
-        return resets.keep_powered(facts, device, now=_now(), machine=_machine(host, facts))
+        return resets.keep_powered(facts, device, now=now(), machine=machine_of(host))
     why = f"{device} does not wake up again; the option is the module's, so none of its devices will sleep"
     return make_plan(
         facts, (ModuleOption("vfio-pci", "disable_idle_d3=1", why),),
-        goal="let vfio-pci keep its devices awake", now=_now(), machine=_machine(host, facts),
+        goal="let vfio-pci keep its devices awake", now=now(), machine=machine_of(host),
     )  # fmt: skip
 
 
@@ -123,22 +123,11 @@ def plan_vendor_reset(host: Host, word: str, accept: Iterable[str] = ()) -> Plan
         host, resets.MODULE, facts.kernel.release,
         lambda name, version: read_cell(host, Cell("dkms", f"{name}/{version}")), resets.PROBE_FILE,
     )  # fmt: skip
-    made = resets.install_vendor_reset(facts, device, dkms, now=_now(), machine=_machine(host, facts))
+    made = resets.install_vendor_reset(facts, device, dkms, now=now(), machine=machine_of(host))
     refused = hazards(resets.module_hazards(facts, dkms), frozenset(accept)) if made.changes else ()
     if refused:
-        raise _refusal(refused)
+        raise refusal(refused)
     return made
-
-
-def _now() -> str:
-    return time.strftime("%Y%m%d-%H%M%S")
-
-
-def _machine(host: Host, facts: Facts) -> str:
-    """A tree or a capture is planned for itself: no plan made for it can be applied anywhere."""
-    from ..change import machine_name
-
-    return machine_name(host) if host.changeable else facts.host
 
 
 # -- proving -------------------------------------------------------------------------------------

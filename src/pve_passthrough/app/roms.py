@@ -16,7 +16,6 @@ import json
 import os
 import re
 import stat
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -28,7 +27,7 @@ from ..model.cards import processor_functions
 from ..model.rom import SIZE_LIMIT, Form, Mended, Rom, VideoBios, mend, parse, parse_vfct
 from ..model.value import dataclass
 from ..model.vm import ROM_DIR
-from . import HazardRefused, look, may_change, resolve
+from . import HazardRefused, look, machine_of, may_change, now, resolve
 
 if TYPE_CHECKING:
     from ..model.facts import Facts
@@ -407,7 +406,6 @@ def plan_install(
     host: Host, file: str, word: str, vmid: int, *, name: str | None = None, accept: Iterable[str] = ()
 ) -> Installing:
     """The plan that lays the file down for Proxmox VE and names it in the guest's entry. Raises Failure."""
-    from ..change import machine_name
     from ..planning import romfiles
 
     data = read_file(file)
@@ -429,7 +427,7 @@ def plan_install(
         )  # fmt: skip
     made = romfiles.install(
         facts, device, vmid, chosen, text, _standing(host, chosen), found.rom,
-        now=time.strftime("%Y%m%d-%H%M%S"), machine=machine_name(host) if host.changeable else facts.host,
+        now=now(), machine=machine_of(host),
     )  # fmt: skip
     return Installing(found, facts, made)
 

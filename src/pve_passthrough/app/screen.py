@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 from ..errors import Exit, Failure
@@ -18,6 +17,7 @@ from ..model.plan import Plan
 from ..model.value import dataclass
 from ..model.vm import Vm
 from ..model.wish import Wish
+from . import look, machine_of, now
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +53,15 @@ def with_rescue(host: Host, vmid: int) -> Screen:
 
 def _guest(host: Host, vmid: int) -> tuple[Facts, Vm]:
     from ..planning import changeable_guest
-    from . import look
 
     facts = look(host)
     return facts, changeable_guest(facts, vmid)
 
 
 def _plan(host: Host, facts: Facts, wishes: Sequence[Wish], goal: str, vmid: int) -> Plan:
-    from ..change import machine_name
     from ..planning import make_plan
 
-    machine = machine_name(host) if host.changeable else facts.host
-    return make_plan(facts, wishes, goal=goal, vmid=vmid, now=time.strftime("%Y%m%d-%H%M%S"), machine=machine)
+    return make_plan(facts, wishes, goal=goal, vmid=vmid, now=now(), machine=machine_of(host))
 
 
 def _proof(host: Host, vm: Vm, at: Sequence[str]) -> tuple[Answer, ...]:

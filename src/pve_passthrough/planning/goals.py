@@ -488,7 +488,7 @@ def _hostpci(
     wanted = {device.address for device in card}
     mine = [entry for entry in guest.hostpci if wanted & set(entry.addresses)]
     if not mine:
-        key = _free_key(guest, taken)
+        key = free_key(guest, taken)
         # Without `mapping=` the name would be read as an address (qemu-server PCI.pm, hostpci format).
         source = f"mapping={mapping}" if mapping else _host(facts, wanted)
         value = ",".join((source, *(f"{name}={text}" for name, text in extra.items())))
@@ -546,7 +546,8 @@ def _why_entry(facts: Facts, card: Sequence[Device]) -> str:
     return f"the guest gets {head} as a whole card, with {', '.join(str(device) for device in others)}"
 
 
-def _free_key(guest: Vm, taken: set[str]) -> str:
+def free_key(guest: Vm, taken: set[str]) -> str:
+    """The first hostpci entry that is neither in `taken` nor waiting for the next start; it is taken then."""
     taken |= {key for key in guest.pending if key.startswith("hostpci")}
     for number in range(HOSTPCI_MAX):
         if f"hostpci{number}" not in taken:

@@ -12,7 +12,6 @@ import re
 from collections.abc import Mapping, Sequence
 
 from ..errors import Exit, Failure
-from ..knowledge.guestconfig import HOSTPCI_MAX
 from ..knowledge.rom_marks import fits_firmware
 from ..model.cards import processor_functions
 from ..model.facts import Facts
@@ -22,7 +21,7 @@ from ..model.plan import Cell, Change, Plan
 from ..model.rom import Rom
 from ..model.vm import ROM_DIR, HostPci, Vm
 from ..model.wish import VmOption
-from .goals import changeable_guest, unknown
+from .goals import changeable_guest, free_key, refuse_busy
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+()-]{0,99}")
 """Narrower than Proxmox VE's own `[^,;]+`: a name that no shell and no property string reads differently."""
@@ -55,7 +54,7 @@ def install(
     files = [] if standing == text else [Change(Cell("file", f"{ROM_DIR}/{name}"), None, text, why)]
     wishes = _entries(guest, device, name)
     if files or wishes:
-        _refuse_busy(facts, guest)
+        refuse_busy(facts, guest)
     options = [
         Change(Cell("vm", f"{vmid}/{wish.key}"), guest.config.get(wish.key), wish.value, wish.why) for wish in wishes
     ]
@@ -113,7 +112,7 @@ def _refuse_odd(guest: Vm, entry: HostPci) -> None:
 def _split(guest: Vm, entry: HostPci, address: Address, name: str) -> list[VmOption]:
     """Two entries: what is left of the present one, and one for this function with its ROM file."""
     rest = [other for other in entry.addresses if other != address]
-    key = _free_key(guest)
+    key = free_key(guest, {*guest.config})
     pcie = ",pcie=1" if entry.on("pcie") else ""
     first = _joined({"host": ";".join(map(str, rest))} | {k: v for k, v in entry.options.items() if k != "host"})
     second = f"{address}{pcie},romfile={name}"
@@ -132,34 +131,6 @@ def _joined(options: Mapping[str, str]) -> str:
     """A hostpci value: the address first and bare, everything else by name."""
     rest = [f"{key}={text}" for key, text in options.items() if key != "host"]
     return ",".join(([options["host"]] if "host" in options else []) + rest)
-
-
-def _free_key(guest: Vm) -> str:
-    taken = {*guest.config, *guest.pending}
-    free = (f"hostpci{number}" for number in range(HOSTPCI_MAX) if f"hostpci{number}" not in taken)
-    key = next(free, None)
-    if key is None:
-        raise Failure(
-            "guest.full", f"Nothing was planned: guest {guest.vmid} has all {HOSTPCI_MAX} hostpci entries in use.",
-            hint=f"qm config {guest.vmid}",
-        )  # fmt: skip
-    return key
-
-
-def _refuse_busy(facts: Facts, guest: Vm) -> None:
-    name = f"guest {guest.vmid} ({guest.name})"
-    if guest.lock:
-        raise Failure(
-            "guest.locked", f"Nothing was planned: {name} is locked.", f"lock: {guest.lock}",
-            hint="Wait for the task that holds it (backup, migration, snapshot), then try again.",
-        )  # fmt: skip
-    if guest.running is None:
-        raise unknown(facts, "guests.running", f"whether {name} runs")
-    if guest.running:
-        raise Failure(
-            "guest.running", f"Nothing was planned: {name} runs, and it would see the ROM at its next start only.",
-            hint=f"qm shutdown {guest.vmid}", code=Exit.REFUSED,
-        )  # fmt: skip
 
 
 # -- what the file does not do -----------------------------------------------------------------------
