@@ -20,10 +20,10 @@ class Scenario:
 
 
 ALL = (
-    Scenario("main-job", "a card by its IDs to a guest that sees it, and back to the byte", 370, main_job.run),
+    Scenario("main-job", "a card by its IDs to a guest that sees it, and back to the byte", 400, main_job.run),
     Scenario("twins", "one of two identical cards by its address; a kernel argument", 310, twins.run),
     Scenario("power-cuts", "the plug is pulled at three moments of apply; Debian 13", 430, power_cuts.run),
-    Scenario("handover", "the host's own display to a guest and back; a failed start heals", 120, handover.run),
+    Scenario("handover", "the host's own display to a guest and back; a failed start heals", 160, handover.run),
     Scenario("zoo", "every kind of slot and its group; binding at run time; a group not viable", 110, topologies.zoo),
     Scenario("amd", "groups on an AMD IOMMU", 90, topologies.amd),
     Scenario("virtio-iommu", "groups on a virtio-iommu", 90, topologies.virtio),
