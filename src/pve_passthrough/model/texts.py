@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from .value import dataclass
 
@@ -219,6 +220,16 @@ class _Word:
     dynamic: bool
 
 
+def _assigned(word: _Word) -> re.Match[str] | None:
+    """NAME= at the word's beginning; a shell joins lines before it looks."""
+    return _ASSIGN.match(word.raw.replace("\\\n", ""))
+
+
+def _operator(word: _Word) -> str:
+    match = _assigned(word)
+    return match.group(2) if match else ""
+
+
 class _Shell:
     """A reader of simple shell text: words, quotes, comments and the separators between commands."""
 
@@ -282,14 +293,20 @@ class _Shell:
             words = words[1:]
         lasting = bool(words) and words[0].raw in ("export", "readonly")
         words = words[1:] if lasting else words
-        plain = next((index for index, word in enumerate(words) if not _ASSIGN.match(word.raw)), len(words))
+        plain = next((index for index, word in enumerate(words) if _operator(word) != "="), len(words))
         command_words = () if lasting else (word.raw for word in words[plain:] if word.text or _QUOTES & set(word.raw))
         swallowed = next(iter(command_words), "")
+        named: set[str] = set()
         for word in words if lasting else words[:plain]:
-            self._keep(word, swallowed)
+            # Shells differ in whether an assignment sees those before it in the same command (POSIX leaves it open).
+            used = {match.group(1) or match.group(2) for match in _VARIABLE.finditer(word.raw)}
+            self._keep(word if named.isdisjoint(used) else replace(word, dynamic=True), swallowed)
+            named.add(word.text.partition("=")[0])
+        for word in () if lasting else words[plain : plain + 1]:
+            self._keep(word, "")  # NAME+=…, which a POSIX shell takes for the command's name
 
     def _keep(self, word: _Word, swallowed: str) -> None:
-        match = _ASSIGN.match(word.raw)
+        match = _assigned(word)
         if match is None:
             return
         name, operator = match.groups()
