@@ -22,12 +22,12 @@ class Scenario:
 ALL = (
     Scenario("main-job", "a card by its IDs to a guest that sees it, and back to the byte", 400, main_job.run),
     Scenario("twins", "one of two identical cards by its address; a kernel argument", 310, twins.run),
-    Scenario("power-cuts", "the plug is pulled at three moments of apply; Debian 13", 430, power_cuts.run),
+    Scenario("power-cuts", "the plug is pulled at three moments of apply; Debian 13", 460, power_cuts.run),
     Scenario("handover", "the host's own display to a guest and back; a failed start heals", 160, handover.run),
-    Scenario("zoo", "every kind of slot and its group; binding at run time; a group not viable", 110, topologies.zoo),
-    Scenario("amd", "groups on an AMD IOMMU", 90, topologies.amd),
-    Scenario("virtio-iommu", "groups on a virtio-iommu", 90, topologies.virtio),
-    Scenario("no-remapping", "no interrupt remapping: refused by the kernel and foretold", 90, topologies.no_remapping),
-    Scenario("package", "the .deb installed, used, removed and purged in both Debians", 200, package.scenario),
+    Scenario("zoo", "every kind of slot and its group; binding at run time; a group not viable", 80, topologies.zoo),
+    Scenario("amd", "groups on an AMD IOMMU", 65, topologies.amd),
+    Scenario("virtio-iommu", "groups on a virtio-iommu", 65, topologies.virtio),
+    Scenario("no-remapping", "no interrupt remapping: refused by the kernel and foretold", 65, topologies.no_remapping),
+    Scenario("package", "the .deb installed, used, removed and purged in both Debians", 180, package.scenario),
 )
 """Every scenario is independent of the others."""
