@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from ..errors import Exit, Failure
 from ..host.base import Host
 from ..model.facts import Facts
-from ..model.vm import Vm, parse_options
+from ..model.vm import Vm
 from ..planning.inside import WINDOWS_PAGE, Card, Recipe, card_by_id, cards_of, plain, recipe
 
 _ID = re.compile(r"[0-9a-f]{4}:[0-9a-f]{4}")
@@ -26,7 +26,7 @@ def inside(host: Host, words: Sequence[str], os: str, use: str, vmid: int | None
     facts = look(host)
     guest = None if vmid is None else _guest(facts, vmid)
     cards = _named(facts, words) if words else _owned(facts, guest)
-    return recipe(cards, os, use, secure_boot=_secure_boot(guest))
+    return recipe(cards, os, use, secure_boot=None if guest is None else guest.secure_boot)
 
 
 def _guest(facts: Facts, vmid: int) -> Vm:
@@ -89,13 +89,3 @@ def _card(facts: Facts, word: str) -> tuple[Card, ...]:
             hint="Name a device of this host, or the ID of an AMD, Intel or NVIDIA graphics card.", code=Exit.USAGE,
         )  # fmt: skip
     return (card,)
-
-
-def _secure_boot(guest: Vm | None) -> bool | None:
-    """Whether the guest's firmware starts with Microsoft's keys. Source: qemu-server Drive.pm, pre-enrolled-keys."""
-    if guest is None:
-        return None
-    if guest.value("bios") != "ovmf":
-        return False
-    disk = guest.value("efidisk0")
-    return disk is not None and parse_options(disk, "file").get("pre-enrolled-keys", "0").lower() in ("1", "on", "yes")

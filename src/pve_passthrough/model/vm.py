@@ -64,6 +64,12 @@ class Vm:
     def lock(self) -> str:
         return self.config.get("lock", "")
 
+    @property
+    def secure_boot(self) -> bool:
+        """Whether its firmware starts with Microsoft's keys. Source: qemu-server Drive.pm, pre-enrolled-keys."""
+        disk = parse_options(self.value("efidisk0") or "", "file")
+        return self.value("bios") == "ovmf" and disk.get("pre-enrolled-keys", "0").lower() in _TRUE
+
     def value(self, key: str) -> str | None:
         """The value that the next start will see: pending over active, None when unset."""
         if key in self.pending:

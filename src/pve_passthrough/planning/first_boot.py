@@ -38,7 +38,7 @@ def first_boot(facts: Facts, guest: Vm, devices: Sequence[Device], inside: str) 
     if chosen is None:
         raise _no_storage(facts)
     storage, folder = chosen
-    made = recipe(cards_of(devices), system, use or AI, secure_boot=_secure_boot(guest))
+    made = recipe(cards_of(devices), system, use or AI, secure_boot=guest.secure_boot)
     name = f"{OURS}guest-{guest.vmid}.yaml"
     why = f"at its first boot the guest installs what {', '.join(map(str, made.cards))} needs"
     option = VmOption(guest.vmid, "cicustom", _custom(guest, f"{storage.name}:snippets/{name}"), why)
@@ -63,9 +63,3 @@ def _no_storage(facts: Facts) -> Failure:
         "inside.no-snippets", "Nothing was planned: no storage on this machine's own disks takes snippets.",
         hint=" ".join((fix.text, *fix.commands)), code=Exit.REFUSED,
     )  # fmt: skip
-
-
-def _secure_boot(guest: Vm) -> bool:
-    """Whether the firmware starts with Microsoft's keys. Source: qemu-server Drive.pm, pre-enrolled-keys."""
-    disk = parse_options(guest.config.get("efidisk0", ""), "file")
-    return guest.config.get("bios") == "ovmf" and disk.get("pre-enrolled-keys", "0") == "1"
