@@ -18,7 +18,7 @@ from pve_passthrough.knowledge.compute_cards import (
     compute_card,
     nvidia_generation,
 )
-from pve_passthrough.knowledge.error43 import HIDING, hiding_rows, needs_hiding
+from pve_passthrough.knowledge.error43 import HIDING, hiding_rows
 from pve_passthrough.knowledge.guest_drivers import (
     AGENT,
     AI,
@@ -222,24 +222,24 @@ def test_every_word_is_one_that_proxmox_takes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("vendor", "product", "windows", "branch", "needed"),
+    ("vendor", "product", "windows", "below"),
     [
-        (NVIDIA, 0x1B81, True, 460, True),
-        (NVIDIA, 0x1B81, True, 465, False),
-        (NVIDIA, 0x1B81, True, None, None),
-        (NVIDIA, 0x2684, True, None, False),  # Ada: no driver is old enough
-        (NVIDIA, 0x2B85, False, None, False),
-        (INTEL, 0x56A0, True, None, None),
-        (INTEL, 0x56A0, False, None, False),
-        (AMD, 0x747E, True, None, None),
-        (AMD, 0x73BF, True, None, False),
-        (None, None, True, None, False),
+        (NVIDIA, 0x1B81, True, [465]),
+        (NVIDIA, 0x1B81, False, [465]),
+        (NVIDIA, 0x2684, True, []),  # Ada: no driver is old enough
+        (NVIDIA, 0x2B85, False, []),
+        (INTEL, 0x56A0, True, [None]),
+        (INTEL, 0x56A0, False, []),
+        (AMD, 0x747E, True, [None]),
+        (AMD, 0x747E, False, []),
+        (AMD, 0x73BF, True, []),
+        (None, None, True, []),
     ],
 )
-def test_who_needs_hiding(
-    vendor: int | None, product: int | None, windows: bool, branch: int | None, needed: bool | None
+def test_who_may_need_hiding_and_up_to_which_driver(
+    vendor: int | None, product: int | None, windows: bool, below: list[int | None]
 ) -> None:
-    assert needs_hiding(vendor, product, windows=windows, branch=branch) is needed
+    assert [row.below for row in hiding_rows(vendor, product, windows=windows)] == below
 
 
 def test_reports_of_users_are_not_certain() -> None:

@@ -72,3 +72,16 @@ def test_it_comes_with_the_card_and_goes_with_it(tmp_path: Path) -> None:
     assert run(["--host", host.name, "undo", "--yes"]) == Exit.UNDONE
     assert host.read("/etc/pve/qemu-server/100.conf") == before
     assert host.names("/var/lib/vz/snippets") == ()
+
+
+@pytest.mark.parametrize(
+    ("bios", "disk", "keys"),
+    [
+        ("ovmf", "local-lvm:vm-100-disk-0,efitype=4m,pre-enrolled-keys=1", True),
+        ("ovmf", "local-lvm:vm-100-disk-0,pre-enrolled-keys=on", True),
+        ("ovmf", "local-lvm:vm-100-disk-0,efitype=4m", False),
+        ("seabios", "local-lvm:vm-100-disk-0,pre-enrolled-keys=1", False),
+    ],
+)
+def test_whether_the_firmware_starts_with_microsofts_keys(bios: str, disk: str, keys: bool) -> None:
+    assert guest(config={"bios": bios, "efidisk0": disk}).secure_boot is keys

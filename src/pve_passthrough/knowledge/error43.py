@@ -62,9 +62,6 @@ HIDING: tuple[HidingRow, ...] = (
     ),
 )  # fmt: skip
 
-NO_HIDING_FROM = 465
-"""NVIDIA's driver branch from which on GeForce cards work in a virtual machine unhidden."""
-
 
 def hiding_rows(vendor: int | None, product: int | None, *, windows: bool) -> tuple[HidingRow, ...]:
     """Rows that may speak about this card in such a guest. NVIDIA's generations that 465 is too old for have none."""
@@ -75,17 +72,6 @@ def hiding_rows(vendor: int | None, product: int | None, *, windows: bool) -> tu
         row for row in found
         if (windows or row.guests == ANY) and not (vendor == NVIDIA and _always_newer(product))
     )  # fmt: skip
-
-
-def needs_hiding(vendor: int | None, product: int | None, *, windows: bool, branch: int | None = None) -> bool | None:
-    """Whether the guest's `cpu:` must hide something. None: it depends on the driver, or only users say so."""
-    rows = hiding_rows(vendor, product, windows=windows)
-    if not rows:
-        return False
-    row = rows[0]
-    if row.below is not None and branch is not None:
-        return branch < row.below
-    return None
 
 
 def _always_newer(product: int | None) -> bool:
