@@ -221,7 +221,7 @@ def test_up_makes_the_guest_and_undo_leaves_it(
     assert "200.conf" not in host.guests()
     assert host.says("up", *words, "--yes", "--patience", "0") == Exit.FINE
     said = capsys.readouterr()
-    assert "Guest 200 was made" in said.err and "verify --vm 200" in said.err
+    assert all(words in said.err for words in ("Guest 200 was made", "verify --vm 200", "display --vm 200"))
     config = host.config(200)
     assert config["hostpci0"].startswith("0000:01:00") and config["vga"] == "virtio" and config["serial0"] == "socket"
     assert host.says("up", *words, "--memory", "4096", "--yes", "--patience", "0") == Exit.COULD_NOT  # no agent in it

@@ -198,16 +198,16 @@ def up(
     host = host_of(ctx)
     app.may_change(host)
     _finish_earlier(host)
-    new = None
-    if profile is not None:
-        from . import guests
+    if profile is None:
+        return _give(host, words, vmid, how, yes, reboot, patience)
+    from . import guests
 
-        new = guests.missing(host, vmid, profile, guest, words)
+    new = guests.missing(host, vmid, profile, guest, words)
     if new is None:
         return _give(host, words, vmid, how, yes, reboot, patience)
     how, shown = guests.make_first(host, new, words, how, yes)
     with guests.stays(vmid):
-        return guests.told(host, vmid, _give(host, words, vmid, how, yes, reboot, patience, shown))
+        return guests.told(host, vmid, profile, _give(host, words, vmid, how, yes, reboot, patience, shown))
 
 
 def _give(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ...errors import Exit, Failure
-from ...knowledge.guest_profiles import NAMES
+from ...knowledge.guest_profiles import NAMES, profile_named
 from .guest_options import guest_options, spelled, wanted
 from .options import confirm, emit, host_of, output_format
 
@@ -180,7 +180,7 @@ def stays(vmid: int) -> Iterator[None]:
         ) from failure  # fmt: skip
 
 
-def told(host: Host, vmid: int, code: int) -> int:
+def told(host: Host, vmid: int, profile: str, code: int) -> int:
     """Say what is next, or what stays when the plan did not hold."""
     from ...planning.new_guest import remove_command
 
@@ -188,6 +188,10 @@ def told(host: Host, vmid: int, code: int) -> int:
     if code == Exit.FINE:
         click.echo("It starts with its device. Set it up on its virtual display (the guest's Console), then:", err=True)
         click.echo(f"  {program} verify --vm {vmid}", err=True)
+        row = profile_named(profile)
+        if row is not None and row.shows_picture:
+            click.echo("When SSH, RDP or Sunshine in it answers, the card can become its only display:", err=True)
+            click.echo(f"  {program} display --vm {vmid}", err=True)
     elif code != Exit.REBOOT:
         click.echo(f"Guest {vmid} was made and stays. To remove it, disks included: {remove_command(vmid)}", err=True)
     return code
