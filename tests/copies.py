@@ -16,6 +16,9 @@ from pathlib import Path
 
 from pve_passthrough.host.simulated import Simulated, create
 
+BESIDE = os.environ.get("PYTEST_DEBUG_TEMPROOT")
+"""Where templates and copies lie: links do not reach into another file system."""
+
 
 def copy_of(seed: str, folder: Path, prepare: Callable[[Simulated], None] | None = None) -> Simulated:
     """A fresh machine of this kind in a directory that does not exist yet; `prepare` has been done to it."""
@@ -25,8 +28,7 @@ def copy_of(seed: str, folder: Path, prepare: Callable[[Simulated], None] | None
 
 @cache
 def _template(seed: str, prepare: Callable[[Simulated], None] | None) -> str:
-    beside = os.environ.get("PYTEST_DEBUG_TEMPROOT")  # links do not reach into another file system
-    root = tempfile.mkdtemp(prefix=f"template-{seed}-", dir=beside)
+    root = tempfile.mkdtemp(prefix=f"template-{seed}-", dir=BESIDE)
     atexit.register(shutil.rmtree, root, ignore_errors=True)
     host = create(f"{root}/host", seed)
     if prepare is not None:

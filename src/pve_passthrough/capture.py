@@ -130,8 +130,9 @@ def _trimmed_list(text: bytes, numbers: set[bytes]) -> bytes:
 # -- redaction -----------------------------------------------------------------------------------
 
 _HEX = "[0-9a-fA-F]"
-_PUBLIC = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
-"""EFI's own namespace of variables (UEFI specification 3.3): the same on every machine."""
+_PUBLIC = r"8be4df61-93ca-11d2-aa0d-00e098032b8c|0000\d{4}-0000-0000-0000-\d{12}(?!\w)"
+"""EFI's own namespace of variables (UEFI specification 3.3), the same on every machine; and what Proxmox VE calls a
+guest's share of a device: the numbers of entry and guest (qemu-server PCI.pm, generate_mdev_uuid)."""
 
 
 class StandIns:
@@ -173,6 +174,12 @@ def _ipv6(number: int) -> str:
 
 _PATTERNS: tuple[tuple[str, re.Pattern[str], Callable[[int], str]], ...] = (
     ("user", re.compile(r"(?<=://)[^/\s@]+(?=@)"), lambda n: f"user{n}"),
+    # Whoever started a task (pve-common, PVE/Tools.pm, upid_encode: …:TYPE:ID:USER@REALM[!TOKEN]:).
+    (
+        "user",
+        re.compile(r"(?<=:)(?!root@pam:)[^\s:@/]+@[\w.-]+(?:![\w.-]+)?(?=:(?:\s|$|\"))"),
+        lambda n: f"user{n}@pve",
+    ),
     ("mail", re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+"), lambda n: f"mail{n}@example.invalid"),
     ("iscsi", re.compile(r"\b(?:iqn\.\d{4}-\d\d\.|naa\.|eui\.)[\w.:-]+"), lambda n: f"iqn.2000-01.invalid:{n}"),
     ("secret", re.compile(r"grub\.pbkdf2\.\S+"), lambda n: f"secret{n}"),
@@ -253,11 +260,16 @@ _GUEST_FILE = re.compile(r"/(?:qemu-server|lxc)/\d+\.conf$")
 _FUNCTION_RULE = re.compile(r"^[^#]*(?:reset_method|d3cold_allowed|driver_override)|^$|^# Written by pve-passthrough\.")
 """The lines of udev's rules that are about PCI functions; the others name people's disks, sticks and network cards."""
 _SECTION_FILE = re.compile(r"^/etc/pve/(?:mapping/|ha/|sdn/|)[\w-]+\.cfg$")
+_ONE_LINE_OF = {"/etc/pve/datacenter.cfg": "ha:", "/etc/vzdump.conf": "mode:"}
+"""Files of which one line is asked for; the others hold addresses, proxies with passwords, and people's words."""
 _AS_THEY_ARE = re.compile(r"^/(?:var/lib/dpkg/status|usr/share/.*|etc/os-release|proc/version|proc/cpuinfo)$")
 """Texts that every installation of a release has alike; numbers in them are versions."""
 _BYTES = re.compile(r"^/sys/firmware/|/pci\.ids$")
 _NODES = "/etc/pve/nodes"
 _KERNEL_LOG = re.compile(r"DMAR|AMD-Vi|iommu|remapping|vfio", re.I)
+_START_OF_LOG = re.compile(r"(?:^|\] |kernel: )(?:Linux version \d|Command line: )")
+_TASKS = "/var/log/pve/tasks"
+_GUEST_TASK = re.compile(r"UPID:\S+:qm(?:start|reboot|stop):\d+:")
 
 
 def redact(document: dict[str, Any]) -> dict[str, Any]:
@@ -290,6 +302,8 @@ def redact(document: dict[str, Any]) -> dict[str, Any]:
     def walk(value: Any, path: str = "") -> Any:
         if isinstance(value, str):
             return content(path, value)
+        if isinstance(value, list) and path.endswith("/by-id"):
+            return [text(f"{path}/{name}").removeprefix(f"{path}/") for name in value]  # as the links below are called
         if isinstance(value, list):
             return [walk(item) for item in value]
         if isinstance(value, dict):
@@ -316,9 +330,23 @@ def _bytes_redacted(path: str, value: dict[str, str], content: Callable[[str, st
 
 def _said(argv: list[str], answer: Any) -> Any:
     """The kernel's log holds whatever was ever plugged in; of it stays what a probe looks for."""
-    if argv[:1] != ["dmesg"] or not isinstance(answer, list):
+    if argv[:1] not in (["dmesg"], ["journalctl"]) or not isinstance(answer, list):
         return answer
-    return [answer[0], "\n".join(line for line in answer[1].split("\n") if _KERNEL_LOG.search(line)), answer[2]]
+    return [answer[0], "\n".join(line for line in answer[1].split("\n") if _telling(line)), answer[2]]
+
+
+def _telling(line: str) -> bool:
+    """A line that a probe looks for, or one that the catalogue knows; nothing else leaves the machine."""
+    from .knowledge.signs import SIGNS
+
+    if _KERNEL_LOG.search(line) or _START_OF_LOG.search(line):
+        return True
+    return any(sign.needle in line and sign.pattern.search(line) for sign in SIGNS)
+
+
+def _task_index(value: str) -> str:
+    """Starts and stops of guests; whatever else the cluster did is nobody's business."""
+    return "".join(f"{line}\n" for line in value.split("\n") if _GUEST_TASK.match(line))
 
 
 def _routes(table: str, stand_ins: StandIns) -> str:
@@ -346,6 +374,8 @@ def _without_secrets(path: str, value: str) -> str:
         return "" if hook is None else render(Hook(other="redacted" if hook.other else ""))
     if _SERIAL_FILES.search(path):
         return "SERIAL\n"
+    if path in (f"{_TASKS}/index", f"{_TASKS}/index.1", f"{_TASKS}/active"):
+        return _task_index(value)
     if path.startswith("/etc/network/"):
         return _INDENTED_COMMENT.sub(r"\1# (redacted)", value)
     if path == "/etc/pve/user.cfg":
@@ -354,6 +384,10 @@ def _without_secrets(path: str, value: str) -> str:
         return _MAIL_OPTION.sub(r"\1\2redacted", _COMMENT.sub("# (redacted)", value))
     if path.startswith("/etc/udev/rules.d/"):
         return "\n".join(line if _FUNCTION_RULE.search(line) else "# (redacted)" for line in value.split("\n"))
+    if path in _ONE_LINE_OF:
+        return "".join(f"{line}\n" for line in value.split("\n") if line.startswith(_ONE_LINE_OF[path]))
+    if path == "/etc/pve/replication.cfg":  # `target` is a node here, and nodes have stand-ins
+        return re.sub(r"^([ \t]+comment[ \t]+).*$", r"\1redacted", value, flags=re.M)
     if _SECTION_FILE.search(path):
         return _SECTION_LINE.sub(r"\1\2\3redacted", value)
     if not _GUEST_FILE.search(path):
@@ -376,7 +410,8 @@ def _remembered(path: str, value: str) -> str:
     try:
         plan = json.loads(value)["plan"]
         identities = [{**one, "serial": ""} for one in plan.get("identities", ())]
-        return json.dumps({"format": FORMAT, "plan": {"vmid": plan.get("vmid"), "identities": identities}}) + "\n"
+        kept = {"vmid": plan.get("vmid"), "identities": identities, "usb": plan.get("usb", {})}
+        return json.dumps({"format": FORMAT, "plan": kept}) + "\n"
     except (ValueError, KeyError, TypeError, AttributeError):
         return ""
 
@@ -462,6 +497,9 @@ _NAMED_IN = (
     ("node", re.compile(r'"nodename"\s*:\s*"([^"]+)"'), "/etc/pve/.members"),
     ("cluster", re.compile(r'"name"\s*:\s*"([^"]+)"'), "/etc/pve/.members"),
     ("pool", re.compile(r"^pool:([^:]+):", re.M), "/etc/pve/user.cfg"),
+    ("job", re.compile(r"^vzdump:[ \t]*(\S+)", re.M), "/etc/pve/jobs.cfg"),
+    ("group", re.compile(r"^group:[ \t]*(\S+)", re.M), "/etc/pve/ha/groups.cfg"),
+    ("rule", re.compile(r"^[a-z-]+-affinity:[ \t]*(\S+)", re.M), "/etc/pve/ha/rules.cfg"),
     ("server", re.compile(r"^([A-Za-z][^\s:/]*):/|^//([^/\s]+)/", re.M), "/proc/mounts"),
     ("share", re.compile(r"^[^\s:/]+:/(?:\S*/)?([^\s/]+) |^//[^/\s]+/(?:\S*/)?([^\s/]+) ", re.M), "/proc/mounts"),
     ("storage", re.compile(r"^\S+ /(?:mnt/pve|mnt|media|srv|home)/([^\s/]+)", re.M), "/proc/mounts"),

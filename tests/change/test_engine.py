@@ -177,6 +177,17 @@ def test_runs_are_listed_in_the_order_in_which_they_began(toy: Toy) -> None:
     assert [run.plan.id[-1] for run in change.all_runs(toy.memory).runs] == ["b", "a"]
 
 
+def test_another_plan_of_the_same_name_is_a_run_of_its_own(toy: Toy) -> None:
+    """Two commands in one second have one goal and one name; the very same plan does not run twice."""
+    live = toy_live(LiveToy())
+    there = replace(live, id="20261121-140502-a", changes=(change_of("unit:ours.service", "disabled", "enabled"),))
+    back = replace(there, changes=(change_of("unit:ours.service", "enabled", "disabled"),))
+    assert change.start(toy.memory, there).phase is Phase.KEPT
+    with pytest.raises(Failure, match="there is already a run"):
+        change.start(toy.memory, there)
+    assert change.start(toy.memory, back).plan.id == "20261121-140503-a"
+
+
 def test_a_plan_is_for_its_machine(toy: Toy, plan: Plan) -> None:
     with pytest.raises(Failure) as caught:
         change.start(toy.memory, replace(plan, machine="elsewhere-12345678"))

@@ -14,7 +14,7 @@ from .programs import LabError
 
 _KERNEL = r"""
 import json, os
-B = "/sys/bus/pci/devices"
+B, U = "/sys/bus/pci/devices", "/sys/bus/usb/devices"
 def last(path):
     try:
         return os.path.basename(os.readlink(path))
@@ -31,9 +31,17 @@ print(json.dumps({
     "functions": {
         a: {"driver": last(f"{B}/{a}/driver"), "group": last(f"{B}/{a}/iommu_group"),
             "id": text(f"{B}/{a}/vendor")[2:] + ":" + text(f"{B}/{a}/device")[2:],
-            "place": "/".join(part.rpartition(":")[2] for part in os.path.realpath(f"{B}/{a}").split("/")[4:])}
+            "place": "/".join(part.rpartition(":")[2] for part in os.path.realpath(f"{B}/{a}").split("/")[4:]),
+            "vfs": [text(f"{B}/{a}/sriov_numvfs"), last(f"{B}/{a}/physfn"),
+                    *(last(f"{B}/{a}/virtfn{n}") for n in range(int(text(f"{B}/{a}/sriov_numvfs") or 0)))]}
         for a in os.listdir(B)
     },
+    "usb": {
+        name: {"id": text(f"{U}/{name}/idVendor") + ":" + text(f"{U}/{name}/idProduct"),
+               "speed": text(f"{U}/{name}/speed"), "serial": text(f"{U}/{name}/serial"),
+               "at": os.path.realpath(f"{U}/{name}").split("/usb")[0].rpartition("/")[2]}
+        for name in os.listdir(U) if ":" not in name
+    } if os.path.isdir(U) else {},
 }))
 """
 _FILES = r"""
@@ -47,20 +55,34 @@ find /etc /boot -xdev -type l -printf '%l  %p\n' | sort
 @dataclass(frozen=True, slots=True)
 class Function:
     """One PCI function: driver and group as the kernel links them, empty when there is none · place: the slots on the
-    way from the root, without bus numbers, e.g. `02.0/00.1`."""
+    way from the root, without bus numbers, e.g. `02.0/00.1` · vfs: sriov_numvfs (empty without that ability), the
+    physical function (empty for others), then the virtual ones in their order."""
 
     driver: str
     group: str
     id: str
     place: str
+    vfs: tuple[str, ...] = ("", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Usb:
+    """One USB device or root hub as the kernel describes it · at: its controller."""
+
+    id: str
+    speed: str
+    serial: str
+    at: str
 
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """cmdline: words of /proc/cmdline without those of the boot loader · functions by address."""
+    """cmdline: words of /proc/cmdline without those of the boot loader · functions by address · usb by the kernel's
+    name (usb1, 1-4.2)."""
 
     cmdline: tuple[str, ...]
     functions: dict[str, Function] = field(default_factory=dict)
+    usb: dict[str, Usb] = field(default_factory=dict)
 
     def drivers(self) -> dict[str, str]:
         return {address: function.driver for address, function in self.functions.items()}
@@ -83,13 +105,14 @@ def kernel(machine: Machine) -> Answers:
 
 
 def _answers(found: dict[str, object]) -> Answers:
-    functions = found["functions"]
+    functions, usb = found["functions"], found["usb"]
     assert isinstance(functions, dict)
+    assert isinstance(usb, dict)
     rows = {
-        address: Function(row["driver"], row["group"], row["id"], row["place"])
+        address: Function(row["driver"], row["group"], row["id"], row["place"], tuple(row["vfs"]))
         for address, row in sorted(functions.items())
     }
-    return Answers(arguments(str(found["cmdline"])), rows)
+    return Answers(arguments(str(found["cmdline"])), rows, {name: Usb(**row) for name, row in sorted(usb.items())})
 
 
 def at(kernel: Answers, place: str) -> str:

@@ -1,8 +1,8 @@
 """The simulated host beside the lab host: made from its capture, put through the same steps, held against its kernel.
 
 1. A difference is a bug of the simulation, and is mended there.
-2. Compared: each function's driver, who shares a group with whom, the kernel's command line, the text of every file
-   that the program may write, and the guest's configuration.
+2. Compared: each function's driver, who shares a group with whom, virtual functions, the tree of USB devices, the
+   kernel's command line, the text of every file that the program may write, and the guest's configuration.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import posixpath
 from pathlib import Path
 
 from pve_passthrough import app
+from pve_passthrough.app import sriov
 from pve_passthrough.host.simulated import Simulated, create_from
+from pve_passthrough.host.simulated.world import World
 
 from . import answers
 from .lab import program
@@ -63,6 +65,10 @@ class Twin:
         app.reboot(self.host)
         app.after_boot(self.host)
 
+    def virtual_functions(self, pf: str, count: int, vlan: int) -> None:
+        """The same virtual functions, with addresses of its own choice."""
+        app.apply(self.host, sriov.plan_create(self.host, pf, sriov.Wanted(count, vlan=vlan)))
+
     def command(self, *argv: str) -> None:
         """One of the host's own programs, e.g. `qm start 100`. Raises LabError when it fails."""
         ran = self.host.run(argv)
@@ -84,12 +90,32 @@ class Twin:
             address: answers.Function(
                 world.driver_of(address) or "",
                 posixpath.basename(world.link(f"/sys/bus/pci/devices/{address}/iommu_group") or ""),
-                "", "",
+                "", "", _virtual(world, address),
             )
             for address in world.addresses()
         }  # fmt: skip
         words = answers.arguments(world.text("/proc/cmdline") or "")
-        return _flat(answers.Answers(words, functions), {path: world.text(path) for path in _FILES})
+        return _flat(answers.Answers(words, functions, _usb(world)), {path: world.text(path) for path in _FILES})
+
+
+def _virtual(world: World, address: str) -> tuple[str, ...]:
+    count = (world.attribute(address, "sriov_numvfs") or "").strip()
+    names = ("physfn", *(f"virtfn{number}" for number in range(int(count or 0))))
+    base = f"/sys/bus/pci/devices/{address}"
+    return (count, *(posixpath.basename(world.link(f"{base}/{name}") or "") for name in names))
+
+
+def _usb(world: World) -> dict[str, answers.Usb]:
+    base = "/sys/bus/usb/devices"
+
+    def text(name: str, attribute: str) -> str:
+        return (world.text(f"{base}/{name}/{attribute}") or "").strip()
+
+    def described(name: str) -> answers.Usb:
+        ids = f"{text(name, 'idVendor')}:{text(name, 'idProduct')}"
+        return answers.Usb(ids, text(name, "speed"), text(name, "serial"), "")
+
+    return {name: described(name) for name in world.names(base) if ":" not in name}
 
 
 def _asked(machine: Machine) -> dict[str, object]:
@@ -103,5 +129,7 @@ def _flat(kernel: answers.Answers, files: dict[str, str | None]) -> dict[str, ob
     """One name per thing that is compared."""
     flat: dict[str, object] = {f"driver of {address}": driver for address, driver in kernel.drivers().items()}
     flat |= {f"group of {min(group)}": sorted(group) for group in kernel.groups()}
+    flat |= {f"virtual functions of {address}": row.vfs for address, row in kernel.functions.items()}
+    flat |= {f"USB {name}": (row.id, row.speed, row.serial) for name, row in kernel.usb.items()}
     flat["command line"] = kernel.cmdline
     return flat | {f"file {path}": text for path, text in files.items()}

@@ -57,6 +57,23 @@ _HOST = (*_CARD, *_ROOT_DISK, *_USB, *_NETWORK)
 HOST_INTEL = Hardware("intel", INTEL, _HOST)
 HOST_TWINS = Hardware("twins", INTEL, (*_ROOT_DISK, *_USB, *_NETWORK, *_TWINS))
 """The kernel's console is on one of the two cards, so that this one has to be claimed at boot."""
+_OTHER_USB = (
+    _port("usb", 4), "qemu-xhci,bus=usb,id=xhci", "usb-tablet,bus=xhci.0,port=1",
+    _null_disk("stick1"), "usb-storage,bus=xhci.0,port=2,drive=stick1,serial=S1,id=stick1",
+    _null_disk("stick2"), "usb-storage,bus=xhci.0,port=3,drive=stick2,serial=S2,id=stick2",
+    "usb-kbd,bus=xhci.0,port=4",
+    _port("spare", 10), "qemu-xhci,bus=spare,id=more",
+    "usb-hub,bus=more.0,port=1,id=hub", "-chardev null,id=serial1",
+    "usb-serial,bus=more.0,port=1.2,chardev=serial1,always-plugged=on,id=line",
+)  # fmt: skip
+_SHARED = (
+    _port("shared", 8), "-netdev user,id=away,restrict=on", "igb,bus=shared,netdev=away",
+    _port("solid", 9), _null_disk("solid1"), "nvme,bus=solid,serial=SOLID,drive=solid1",
+    "edu,addr=0b.0",
+)  # fmt: skip
+HOST_DEVICES = Hardware("devices", INTEL, (*_CARD, *_ROOT_DISK, *_OTHER_USB, *_NETWORK, *_SHARED))
+"""What is no card: a network card with virtual functions, a second NVMe, two USB controllers of which one carries a
+keyboard, and QEMU's teaching device, at which the kernel's sample of a mediated device is at home (see `mtty`)."""
 _OTHER_HOST = (*_CARD, *_PLAIN_DISK)
 HOST_AMD = Hardware("amd", AMD, _OTHER_HOST)
 HOST_VIRTIO = Hardware("virtio-iommu", VIRTIO, _OTHER_HOST, split_irqchip=False)

@@ -67,6 +67,27 @@ def test_devices_are_placed_as_recorded(node: Node) -> None:
             assert re.search(re.escape(device) + r"[' ]", recorded), device
 
 
+@needs_shared
+def test_a_mediated_device_is_named_by_its_instance_as_recorded(node: Node) -> None:
+    recorded = (SHARED / "pve/option-forms-9.txt").read_text()
+    (device,) = _devices(_words(node, machine="pc", hostpci0="0000:01:00.0,mdev=some-1"), "vfio-pci")
+    assert device.replace(f"{100:012d}", f"{999:012d}") in recorded, device
+
+
+def test_a_usb_device_is_plugged_in_as_a_start_would_place_it(node: Node) -> None:
+    for entry in ("host=1a86:7523", "host=1-5.1"):
+        (word,) = _devices(_words(node, usb3=entry), "usb-host")
+        told = command_line.arguments(word)
+        assert word == ",".join([str(told["driver"]), *_options(told, {"vendorid", "productid"})])
+        assert isinstance(told["port"], str), "QEMU's port is a text, 1.2 is one"
+    assert told["hostport"] == "5.1"
+    assert command_line.arguments(command_line.XHCI)["p2"] == 15
+
+
+def _options(told: dict[str, str | int], in_hex: set[str]) -> list[str]:
+    return [f"{name}={value:#06x}" if name in in_hex else f"{name}={value}" for name, value in told.items()][1:]
+
+
 def test_options_go_to_the_first_function_alone(node: Node) -> None:
     first, second = _devices(
         _words(node, hostpci0="01:00,pcie=1,rombar=0,romfile=card.rom,vendor-id=0x10de"), "vfio-pci"

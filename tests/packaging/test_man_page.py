@@ -55,13 +55,13 @@ def entry(words: str) -> str:
 def test_every_verb_has_its_entry_with_all_of_its_options(words: str) -> None:
     text = entry(words)
     assert text, f"{words} has no entry"
-    told = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", text))
+    told = set(re.findall(r"(?<![\w-])--?[a-z][a-z0-9-]*", text))
     assert options(leaves()[words]) - {COMMON} <= told
 
 
 @pytest.mark.parametrize("words", leaves())
 def test_an_entry_promises_no_option_that_does_not_exist(words: str) -> None:
-    told = set(re.findall(r"\*\*(--[a-z-]+)\*\*", entry(words)))
+    told = set(re.findall(r"\*\*(--[a-z0-9-]+)\*\*", entry(words)))
     assert told <= {*options(leaves()[words]), "--host", "--saved"}
 
 

@@ -96,7 +96,8 @@ def test_a_bridge_stays() -> None:
     [
         ([MapEntry("pve", "0000:01:00", {})], CARD),
         ([MapEntry("other", "0000:03:00", {}), MapEntry("pve", "0000:01:00.1", {})], (at("01:00.1"),)),
-        ([MapEntry("pve", "0000:01:00", {}), MapEntry("pve", "0000:03:00", {})], "device.ambiguous"),
+        ([MapEntry("pve", "0000:01:00", {}), MapEntry("pve", "0000:02:00.0", {})], (*CARD, at("02:00.0"))),
+        ([MapEntry("pve", "0000:01:00", {}), MapEntry("pve", "0000:0a:00.0", {})], "device.unknown"),
         ([MapEntry("other", "0000:01:00", {})], "device.unknown"),
         ([MapEntry("pve", "0000:0a:00.0", {})], "device.unknown"),
     ],

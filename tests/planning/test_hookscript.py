@@ -10,6 +10,7 @@ import pytest
 from pve_passthrough.errors import Failure
 from pve_passthrough.model.facts import Facts, Gap, MapEntry, Pve, ResourceMapping, Storage
 from pve_passthrough.model.hookscript import Hook, parse, render
+from pve_passthrough.model.lifecycle import HaResource, Lifecycle, Placement
 from pve_passthrough.model.plan import Cell
 from pve_passthrough.model.wish import Script, VmOption
 from pve_passthrough.planning import guard, make_plan
@@ -141,3 +142,23 @@ def test_a_script_that_nobody_could_read_is_not_written_over() -> None:
     gap = Gap(f"files.{FOLDER}/pve-passthrough-hook-100", "permission denied")
     with pytest.raises(Failure):
         make_plan(replace(known, gaps=(gap,)), wishes, goal="x", now="20260101-000000", machine="m")
+
+
+@pytest.mark.parametrize(
+    ("lifecycle", "guarded"),
+    [
+        (Lifecycle(ha=(HaResource(100),), placements=()), False),
+        (Lifecycle(ha=(HaResource(100),), placements=None), False),
+        (Lifecycle(ha=(HaResource(100, "ignored"),), placements=()), True),
+        (Lifecycle(ha=(HaResource(100),), placements=(Placement("x", ("pve",), True, frozenset({100})),)), True),
+        (Lifecycle(ha=(HaResource(100),), placements=(Placement("x", ("pve",), False, frozenset({100})),)), False),
+        (Lifecycle(ha=(HaResource(100),), placements=(Placement("x", ("pve2",), True, frozenset({100})),)), False),
+    ],
+)
+def test_ha_that_is_kept_to_this_node_needs_the_script_here_alone(lifecycle: Lifecycle, guarded: bool) -> None:
+    known = world()
+    there = known.guest(100)
+    assert there is not None
+    pve = Pve(True, node=there.node, nodes=(there.node, "pve2"))
+    known = replace(known, guests=(replace(there, ha_managed=True),), pve=pve, lifecycle=lifecycle)
+    assert bool(guard(known, 100).wishes) is guarded

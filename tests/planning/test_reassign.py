@@ -10,6 +10,7 @@ import pytest
 from pve_passthrough.errors import Exit, Failure
 from pve_passthrough.model.facts import Facts, MapEntry, ResourceMapping
 from pve_passthrough.model.identity import Assignment
+from pve_passthrough.model.mappings import mapping_text
 from pve_passthrough.model.own import CLAIM_SCRIPT, LENT, UDEV_RULES
 from pve_passthrough.model.pci import Address, Device
 from pve_passthrough.model.plan import Cell
@@ -17,7 +18,7 @@ from pve_passthrough.model.sighting import remember
 from pve_passthrough.model.wish import MappingText, Script, Text, VmOption
 from pve_passthrough.planning import make_plan
 from pve_passthrough.planning.claim_script import claims_of, render
-from pve_passthrough.planning.reassign import afterwards, mapping_text, remembered, repair
+from pve_passthrough.planning.reassign import afterwards, remembered, repair
 
 from .worlds import DEVICES, FIT, GPU, SOUND, TWIN, at, facts, guest
 
@@ -102,7 +103,7 @@ def test_a_mapping_follows_with_the_numbers_of_the_hardware() -> None:
     known = world(there, config=entry, mappings=(mapping, ResourceMapping("pci", "idle", lines)))
     (wish,) = [wish for wish in repair(known, 100).wishes if isinstance(wish, MappingText)]
     assert wish.name == "gpu" and wish.before == mapping_text(mapping)
-    assert wish.text.splitlines() == [
+    assert wish.text is not None and wish.text.splitlines() == [
         "map id=10de:2684,iommugroup=21,node=pve,path=0000:07:00,subsystem-id=1043:1",
         "map id=10de:2684,node=pve2,path=0000:01:00",
         "description the card",

@@ -1,4 +1,4 @@
-"""Proxmox VE: installation, cluster, mappings, guests of all nodes, backup jobs."""
+"""Proxmox VE: installation, cluster, mappings, guests of all nodes."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from pve_passthrough.model.vm import Vm, digest_of
 from pve_passthrough.probe.asking import Asking
 from pve_passthrough.probe.dpkg import Packages
 from pve_passthrough.probe.pve import (
-    backup_vmids,
     probe_guests,
     probe_mappings,
     probe_pve,
     probe_storages,
     quorate_in,
-    sections,
 )
+from pve_passthrough.probe.sections import sections
 
 from .trees import DIRECTORY, Content, Link, Scripted, plant
 
@@ -267,47 +266,7 @@ def test_no_guests_and_unknown_guests(tmp_path: Path) -> None:
     assert "guests" in abouts(asking)
 
 
-# -- backup -----------------------------------------------------------------------------------
-
-VMS = (*(Vm(vmid, "pve", {}) for vmid in (100, 101, 102)), Vm(200, "pve2", {}))
-
-
-@pytest.mark.parametrize(
-    ("files", "expected"),
-    [
-        ({"/etc/pve/jobs.cfg": "vzdump: a\n\tmode stop\n\tvmid 100,102\n"}, {100: "stop", 102: "stop"}),
-        ({"/etc/pve/jobs.cfg": "vzdump: a\n\tenabled 0\n\tall 1\n"}, {}),
-        (
-            {"/etc/pve/jobs.cfg": "vzdump: a\n\tall 1\n\texclude 101\n\tnode pve\n"},
-            {100: "snapshot", 102: "snapshot"},
-        ),
-        (
-            {
-                "/etc/pve/jobs.cfg": "vzdump: a\n\tpool p\n\tmode suspend\n",
-                "/etc/pve/user.cfg": "pool:p:c:101,200:s:\n",
-            },
-            {101: "suspend", 200: "suspend"},
-        ),
-        (
-            {
-                "/etc/pve/jobs.cfg": "vzdump: a\n\tvmid 100\n\tmode stop\n"
-                "vzdump: b\n\tvmid 100\nrealm-sync: c\n\tvmid 101\n"
-            },
-            {100: "stop"},
-        ),
-        (
-            {"/etc/pve/vzdump.cron": "0 2 * * 6 root vzdump 100 101 --mode stop --quiet 1\n# x vzdump 102\n"},
-            {100: "stop", 101: "stop"},
-        ),
-        (
-            {"/etc/pve/vzdump.cron": "0 2 * * 6 root vzdump --all --exclude=100,200 --node pve\n"},
-            {101: "snapshot", 102: "snapshot"},
-        ),
-        ({}, {}),
-    ],
-)
-def test_backup_jobs(tmp_path: Path, files: dict[str, Content], expected: dict[int, str]) -> None:
-    assert backup_vmids(ask(tmp_path, files), VMS) == expected
+# -- a tree that is not all open ---------------------------------------------------------------
 
 
 class Closed(Scripted):

@@ -127,3 +127,79 @@ def test_recorded_machines_with_a_usb_bus() -> None:
             inside = [file.read_text().strip() for file in (tree / port).glob(f"{port}:*/bInterfaceClass")]
             assert one.storage == ("08" in inside)
             assert str(one.controller) in str((tree / port).resolve())
+
+
+# -- the closer look -----------------------------------------------------------------------------
+
+
+def closely(root: Path) -> tuple[dict[str, UsbDevice], Asking]:
+    ask = Asking(Local(str(root)))
+    return {found.port: found for found in probe_usb(ask, closely=True)}, ask
+
+
+def adapter(root: Path) -> None:
+    """A serial adapter behind a hub, with its driver, its terminal and udev's names."""
+    way = f"{XHCI}/usb1/1-4/1-4.2"
+    device(root, f"{XHCI}/usb1", **ids("1d6b", "0002", "09"), speed="480", maxchild="16")
+    device(root, f"{XHCI}/usb1/1-4", **ids("05e3", "0608", "09"), speed="480", maxchild="4")
+    device(root, way, **ids("10c4", "ea60"), speed="12", serial="a0002", maxchild="0")
+    interface(root, f"{way}/1-4.2:1.0", "ff/00/00")
+    (root / "sys" / way / "1-4.2:1.0/driver").symlink_to("../../../../../../../../bus/usb/drivers/cp210x")
+    (root / "sys" / way / "1-4.2:1.0/ttyUSB3/tty/ttyUSB3").mkdir(parents=True)
+    (root / "sys/class/tty").mkdir(parents=True)
+    (root / "sys/class/tty/ttyUSB3").symlink_to(f"../../{way}/1-4.2:1.0/ttyUSB3/tty/ttyUSB3")
+    (root / "sys/class/tty/ttyS0").symlink_to("../../devices/pnp0/00:01/tty/ttyS0")
+    for kind, name in (("by-id", "usb-CP2102_a0002-if00-port0"), ("by-path", "pci-0000:00:14.0-usb-0:4.2:1.0-port0")):
+        (root / "dev/serial" / kind).mkdir(parents=True)
+        (root / "dev/serial" / kind / name).symlink_to("../../ttyUSB3")
+
+
+def test_drivers_ports_and_terminals(tmp_path: Path) -> None:
+    adapter(tmp_path)
+    found, ask = closely(tmp_path)
+    assert ask.gaps == ()
+    one = found["1-4.2"]
+    assert (one.speed, one.serial, one.drivers, one.parent) == (12.0, "a0002", ("cp210x",), "1-4")
+    assert one.terminals == ("ttyUSB3",)
+    assert one.paths == (
+        "/dev/serial/by-id/usb-CP2102_a0002-if00-port0",
+        "/dev/serial/by-path/pci-0000:00:14.0-usb-0:4.2:1.0-port0",
+    )
+    assert (found["1-4"].ports, found["usb1"].ports, found["1-4"].terminals) == (4, 16, ())
+
+
+def test_a_glance_opens_neither_drivers_nor_terminals(tmp_path: Path) -> None:
+    adapter(tmp_path)
+    one = probed(tmp_path)[0]["1-4.2"]
+    assert one.speed == 12.0
+    assert (one.serial, one.ports, one.terminals, one.paths, one.drivers) == (None, None, None, None, ())
+
+
+class Counting(Local):
+    """Counts what it is asked."""
+
+    asked = 0
+
+    def read(self, path: str) -> bytes:
+        Counting.asked += 1
+        return super().read(path)
+
+    def link(self, path: str) -> str:
+        Counting.asked += 1
+        return super().link(path)
+
+
+def test_a_glance_asks_one_thing_more_of_each_device_than_it_did(tmp_path: Path) -> None:
+    """Numbers, names, class, the way to it, the interface's three, and the speed."""
+    adapter(tmp_path)
+    Counting.asked = 0
+    probe_usb(Asking(Counting(str(tmp_path))))
+    assert Counting.asked == 3 * 5 + 3
+
+
+@pytest.mark.parametrize("text", ["unknown", "", "-5", "nan", "inf", "480 Mbit", "9" * 400])
+def test_a_speed_that_is_none_is_unknown(tmp_path: Path, text: str) -> None:
+    device(tmp_path, f"{XHCI}/usb1", **ids("1d6b", "0002", "09"), speed=text, maxchild="many")
+    found, _ = closely(tmp_path)
+    assert found["usb1"].speed is None
+    assert found["usb1"].ports is None

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pve_passthrough.host.base import Ran
-from pve_passthrough.model.facts import Boot, Display, Esp, Loader, Pve, Use, UseKind
+from pve_passthrough.model.facts import Boot, Display, Esp, Loader, Pve, UsbUse, Use, UseKind
 from pve_passthrough.model.pci import Address, Device
 from pve_passthrough.model.usb import UsbDevice
 from pve_passthrough.model.vm import Vm
@@ -56,7 +56,7 @@ def looked_at(
 ) -> tuple[tuple[Use, ...], frozenset[str], Asking]:
     ask = Asking(Scripted(plant(root, files), programs))
     devices, usb, display = known.get("devices", ()), known.get("usb", ()), known.get("display", Display())
-    uses, sure = probe_uses(ask, devices, usb, display, boot, Pve(node="pve"), mounts(ask))  # type: ignore[arg-type]
+    uses, sure, _ = probe_uses(ask, devices, usb, display, boot, Pve(node="pve"), mounts(ask))  # type: ignore[arg-type]
     return uses, sure, ask
 
 
@@ -208,7 +208,7 @@ def test_a_disk_that_a_guest_uses_raw_needs_its_controller(tmp_path: Path) -> No
     }
     ask = Asking(Scripted(plant(tmp_path, SDA | by_id), None))
     guests = [Vm(101, "pve", raw), Vm(102, "other", {"sata0": "/dev/nvme0n1"})]
-    uses, _ = probe_uses(ask, (), (), Display(), Boot(), Pve(node="pve"), mounts(ask), guests)
+    uses, *_ = probe_uses(ask, (), (), Display(), Boot(), Pve(node="pve"), mounts(ask), guests)
     (use,) = uses
     assert (use.address, use.kind, use.detail) == (SATA, UseKind.DATA_DISK, "scsi1 of guest 101 on /dev/sda")
     assert not use.vital
@@ -508,3 +508,26 @@ def test_a_virtual_function_needs_its_physical_one(tmp_path: Path) -> None:
     uses, _, _ = looked_at(tmp_path, files, devices=(Device(NIC, physical_function=NIC2), Device(NIC2)))
     assert kinds(uses) == {(NIC, UseKind.MANAGEMENT_NET), (NIC2, UseKind.MANAGEMENT_NET)}
     assert all(use.vital for use in uses)
+
+
+# -- USB devices -----------------------------------------------------------------------------------
+
+
+def test_uses_of_usb_devices_name_their_ports(tmp_path: Path) -> None:
+    """A stick behind a hub that is mounted, a network adapter with the default route, and a keyboard."""
+    way = f"{PCI}/0000:00:14.0"
+    files: dict[str, Content] = CARDS | {
+        f"{BLOCK}/sdz": Link(f"{way}/usb2/2-1/2-1.4/2-1.4:1.0/host6/target6:0:0/6:0:0:0/block/sdz"),
+        f"{NET}/enx1": Link(f"{way}/usb1/1-3/1-3:1.0/net/enx1"),
+        "/proc/net/route": ROUTE_HEAD + route("enx1"),
+        "/proc/mounts": "/dev/sdz /mnt/usb ext4 rw 0 0\n",
+    }
+    keyboard = UsbDevice("1-2", 0x046D, 0xC31C, 0, "Keyboard K120", XHCI, keyboard=True)
+    ask = Asking(Scripted(plant(tmp_path, files)))
+    found = probe_uses(ask, (), (keyboard,), Display(), Boot(), Pve(node="pve"), mounts(ask))
+    assert found.usb == (
+        UsbUse("2-1.4", UseKind.DATA_DISK, "/mnt/usb on /dev/sdz (USB)"),
+        UsbUse("1-3", UseKind.MANAGEMENT_NET, "enx1 (default route)", vital=True),
+        UsbUse("1-2", UseKind.KEYBOARD, "Keyboard K120"),
+    )
+    assert {one.address for one in found.uses} == {XHCI}

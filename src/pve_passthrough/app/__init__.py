@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -34,12 +35,17 @@ if TYPE_CHECKING:
     from ..model.vm import Vm
     from ..model.wish import Wish
     from ..planning.guest_wanted import NewGuest
+    from ..planning.usb import UsbChoice, UsbHow
 
 QUORUM_PATIENCE = 300.0
 """Seconds that the boot unit gives the cluster to become quorate before it touches a guest."""
 _GONE_AFTER_BOOT = ("/tmp/", "/run/", "/dev/shm/")
 """Emptied by a reboot (Debian 13: /tmp is a tmpfs; Debian 12: systemd-tmpfiles(8) empties it at boot)."""
 _NAME_LISTS = ("/usr/share/misc/pci.ids", "/usr/share/hwdata/pci.ids")
+
+ALONG = "usb.controller"
+"""The rule that names everything that leaves the host with a whole USB controller: always told."""
+_USB_CELL = re.compile(r"vm:\d+/usb\d+")
 
 NEVER = "never"
 """The hazard that nothing accepts."""
@@ -56,6 +62,13 @@ class Checked:
     vmid: int | None
     findings: tuple[Finding, ...]
     verdict: Verdict
+    usb: tuple[UsbChoice, ...] = ()
+    """Single USB devices that the words named."""
+
+    @property
+    def ports(self) -> tuple[str, ...]:
+        """Where those are plugged in that are."""
+        return tuple(one.device.port for one in self.usb if one.device is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,10 +183,32 @@ def look_closely(host: Host, vmid: int) -> Facts:
     return look(host, inventory=True) if astray else facts
 
 
-def judge(facts: Facts, words: Sequence[str], vmid: int | None, *, alone: bool = False) -> Checked:
-    addresses = resolve(facts, words, alone=alone)
-    findings = rules.judge(facts, rules.Request(addresses, vmid))
-    return Checked(facts, addresses, vmid, findings, rules.verdict(findings))
+def judge(
+    facts: Facts, words: Sequence[str], vmid: int | None, *, alone: bool = False, usb: UsbHow | None = None
+) -> Checked:
+    addresses = resolve(facts, pci_words(facts, words), alone=alone)
+    chosen = usb_named(facts, words, usb)
+    ports = tuple(one.device.port for one in chosen if one.device is not None)
+    findings = rules.judge(facts, rules.Request(addresses, vmid, ports))
+    return Checked(facts, addresses, vmid, findings, rules.verdict(findings), chosen)
+
+
+def pci_words(facts: Facts, words: Sequence[str]) -> tuple[str, ...]:
+    """The words without those that mean single USB devices."""
+    if not words:
+        return ()
+    from ..planning.choose import is_usb_word
+
+    return tuple(word for word in words if not is_usb_word(facts, word))
+
+
+def usb_named(facts: Facts, words: Sequence[str], how: UsbHow | None = None) -> tuple[UsbChoice, ...]:
+    """Single USB devices that the words name. Raises Failure for a word that means one and names none."""
+    if not words:
+        return ()
+    from .. import planning
+
+    return planning.resolve_usb(facts, words, how)
 
 
 def resolve(facts: Facts, words: Sequence[str], *, alone: bool = False) -> tuple[Address, ...]:
@@ -185,21 +220,26 @@ def resolve(facts: Facts, words: Sequence[str], *, alone: bool = False) -> tuple
     return planning.resolve(facts, words, alone=alone)
 
 
+def prefix(host: str) -> str:
+    """How a person starts this program for the host of this name."""
+    return "pve-passthrough" if host == "local" else f"pve-passthrough --host {host}"
+
+
 def next_step(result: Checked, words: Sequence[str]) -> str:
     """The command that a person would type next."""
     devices = " ".join(words) or ("gpu" if any(device.is_display for device in result.facts.devices) else "DEVICE")
     vm = result.vmid or "ID"
-    prefix = "pve-passthrough" if result.facts.host == "local" else f"pve-passthrough --host {result.facts.host}"
+    start = prefix(result.facts.host)
     if result.verdict is Verdict.BLOCKED:
         worst = next((one for one in result.findings if one.level is Level.BLOCKS), None)
-        return f"{prefix} explain {worst.rule}" if worst else ""
+        return f"{start} explain {worst.rule}" if worst else ""
     if result.verdict is Verdict.UNKNOWN or not result.facts.devices:
-        return f"{prefix} check --output-format json-pretty"
+        return f"{start} check --output-format json-pretty"
     if not words:
-        return f"{prefix} plan {devices} --vm {vm}"
+        return f"{start} plan {devices} --vm {vm}"
     if result.verdict is Verdict.CHANGES_NEEDED:
-        return f"{prefix} up {devices} --vm {vm}"
-    return f"{prefix} verify --vm {vm}" if result.vmid else f"{prefix} plan {devices} --vm {vm}"
+        return f"{start} up {devices} --vm {vm}"
+    return f"{start} verify --vm {vm}" if result.vmid and not result.usb else f"{start} plan {devices} --vm {vm}"
 
 
 # -- planning ------------------------------------------------------------------------------------
@@ -215,14 +255,17 @@ def plan(
     tweaks: Sequence[str] = (),
     lend_display: bool = False,
     inside: str = "",
+    mapping: str = "",
+    mdev: str = "",
     first: NewGuest | None = None,
 ) -> Planned:
     """The plan that gives the named devices to a guest. Raises Failure when something forbids it.
 
     `alone`: without a card's companions. `tweaks`: settings that few guests need, by name. `lend_display`: the host
     gives the card that shows its console at each start of the guest, and takes it back afterwards. `inside`: the
-    guest's system, for which cloud-init shall install drivers. `first`: a guest that will be made before; the plan is
-    for the facts as they will be then.
+    guest's system, for which cloud-init shall install drivers. `mapping`: the guest gets the card through the resource
+    mapping of this name, which is made when it is not there. `mdev`: a share of this type, not the device. `first`: a
+    guest that will be made before; the plan is for the facts as they will be then.
     """
     facts = look(host, deep=True)
     machine = machine_of(host)
@@ -233,7 +276,7 @@ def plan(
         facts = with_new_guest(facts, first)
     return plan_from(
         facts, words, vmid, machine=machine, accept=accept, alone=alone, tweaks=tweaks, program=program,
-        lend_display=lend_display, inside=inside,
+        lend_display=lend_display, inside=inside, mapping=mapping, mdev=mdev,
     )  # fmt: skip
 
 
@@ -261,28 +304,50 @@ def plan_from(
     program: str = PACKAGED,
     lend_display: bool = False,
     inside: str = "",
+    mapping: str = "",
+    mdev: str = "",
+    usb: UsbHow | None = None,
 ) -> Planned:
     """The same from facts alone, for the machine with this name. Raises Failure when something forbids it.
 
-    `program`: the launcher that the guest's hookscript calls.
+    `program`: the launcher that the guest's hookscript calls. `usb`: how single USB devices are named.
     """
-    from ..planning import changeable_guest, give, guard, make_plan, mappings_named
+    from ..planning import changeable_guest, give, give_usb, guard, make_plan, mappings_named
+    from ..planning.hookscript import Guard
+    from ..planning.usb import notes
 
+    if mdev:
+        from .vgpus import plan_share, refuse_beside
+
+        refuse_beside({"--lend-display": lend_display, "--tweak": tweaks, "--inside": inside})
+        return plan_share(facts, words, vmid, mdev, machine=machine, accept=accept, program=program, mapping=mapping)
     accepted = frozenset(accept) | (LENT_HAZARDS if lend_display else frozenset())
-    resolve(facts, words)
+    resolve(facts, pci_words(facts, words))
     changeable_guest(facts, vmid)
-    checked = judge(facts, words, vmid, alone=alone)
+    checked = judge(facts, words, vmid, alone=alone, usb=usb)
     refuse_hazards(checked.findings, accepted)
     through = mappings_named(facts, words)
-    wishes = give(
+    mapped: tuple[Wish, ...] = ()
+    only_usb = bool(checked.usb) and not checked.addresses
+    named = checked.usb
+    if mapping:
+        from ..planning.mappings import through as mapped_as
+        from ..planning.mappings import with_wish
+        from ..planning.usb import usb_through
+
+        made_so = usb_through(facts, mapping, named) if only_usb else mapped_as(facts, mapping, checked.addresses)
+        facts, mapped, through = with_wish(facts, made_so), (made_so,), (*through, mapping)
+        named = usb_named(facts, (f"usb:{mapping}",)) if only_usb else named
+    plugged = give_usb(facts, named, vmid, usb) if named else ()
+    wishes = () if only_usb else give(
         facts, checked.addresses, vmid, accept=accepted, mappings=through, tweaks=tweaks, lend_display=lend_display
-    )
-    guarded = guard(facts, vmid, program)
+    )  # fmt: skip
+    guarded = Guard() if only_usb else guard(facts, vmid, program)
     if lend_display and guarded.notes:
         raise _unguarded(guarded.notes[0])
     made = make_plan(
         facts,
-        (*guarded.wishes, *wishes, *_driver_inside(facts, checked.addresses, vmid, inside)),
+        (*guarded.wishes, *mapped, *wishes, *plugged, *_driver_inside(facts, checked.addresses, vmid, inside)),
         goal=f"give {' '.join(words)} to guest {vmid}",
         vmid=vmid,
         now=now(),
@@ -290,9 +355,10 @@ def plan_from(
     )
     made = replace(
         made,
-        risks=(*made.risks, *guarded.notes, *_remaining(checked, made)),
+        risks=(*made.risks, *guarded.notes, *notes(named, plugged), *_remaining(checked, made)),
         devices={str(device.address): device.id for device in map(facts.device, checked.addresses) if device},
         identities=remember(facts, checked.addresses),
+        usb={one.device.port: one.device.id for one in checked.usb if one.device is not None},
     )
     return Planned(checked, made)
 
@@ -323,10 +389,13 @@ def _remaining(checked: Checked, made: Plan) -> tuple[Finding, ...]:
     """What will still be wrong or unknown when the plan has been carried out."""
     from ..planning import outcome
 
-    then = rules.judge(outcome(checked.facts, made), rules.Request(checked.addresses, checked.vmid))
+    then = rules.judge(outcome(checked.facts, made), rules.Request(checked.addresses, checked.vmid, checked.ports))
     awaited = {"platform.iommu"} if any(one.cell.kind == "iommu" for one in made.expects) else set()
     return tuple(
-        finding for finding in then if finding.level in (Level.HARMS, Level.UNKNOWN) and finding.rule not in awaited
+        finding
+        for finding in then
+        if (finding.level in (Level.HARMS, Level.UNKNOWN) and finding.rule not in awaited)
+        or (finding.level is Level.NOTE and finding.rule == ALONG)
     )
 
 
@@ -350,7 +419,7 @@ def refuse_hazards(findings: tuple[Finding, ...], accepted: frozenset[str]) -> N
     """Raises Failure for a hazard that is not accepted, and for what neither we nor an option can mend."""
     refused = hazards(findings, accepted)
     if refused:
-        raise refusal(refused)
+        raise refusal(refused, tuple(one for one in findings if one.rule == ALONG and one.level is Level.NOTE))
     blocking = [f for f in findings if f.level is Level.BLOCKS and f.actor is not Actor.US and not f.hazard]
     if blocking:
         worst = blocking[0]
@@ -365,17 +434,19 @@ def way_out(one: Finding) -> str:
     return " ".join((one.fix.text, *one.fix.commands)) if one.fix else ""
 
 
-def refusal(refused: tuple[Finding, ...]) -> HazardRefused:
-    """The worst hazard in full, the others by their message; and which names get past them, if any do."""
+def refusal(refused: tuple[Finding, ...], beside: tuple[Finding, ...] = ()) -> HazardRefused:
+    """The worst hazard in full, the others by their message; and which names get past them, if any do. `beside`: what
+    else is to be known before somebody accepts."""
     worst = refused[0]
     never = worst.hazard == NEVER
     names = () if never else tuple(sorted({finding.hazard for finding in refused}))
     if never:
-        hint = worst.fix.text if worst.fix else "No option overrides this."
+        hint = way_out(worst) or "No option overrides this."
     else:
         hint = f"If that is what you want, name it: {' '.join(f'--accept {name}' for name in names)}"
         hint += "; or lend it only while the guest runs: --lend-display" if LENT_HAZARDS.issuperset(names) else ""
-    others = (finding.message for finding in refused if finding is not worst)
+    others = [finding.message for finding in refused if finding is not worst]
+    others += [line for finding in beside for line in (finding.message, *finding.evidence)]
     refusal = HazardRefused(
         f"refused.{worst.rule}", f"Nothing was changed. {worst.message}", *others, *worst.evidence,
         hint=hint, code=Exit.REFUSED,
@@ -466,6 +537,27 @@ def _still_there(host: Host, made: Plan) -> None:
                 "plan.device-gone", f"Nothing was changed: {address} holds {now}, the plan was made for {identity}.",
                 hint="Look again with `pve-passthrough devices`, and plan again.",
             )  # fmt: skip
+    for port, identity in made.usb.items():
+        _still_plugged(host, port, identity)
+
+
+def _still_plugged(host: Host, port: str, identity: str) -> None:
+    """USB devices come and go: the one that the plan was made for must be in its port."""
+    try:
+        now = ":".join(
+            host.read(f"/sys/bus/usb/devices/{port}/{name}").decode("ascii", "replace").strip()
+            for name in ("idVendor", "idProduct")
+        )
+    except HostError as error:
+        raise Failure(
+            "plan.usb-gone", f"Nothing was changed: {identity} is not plugged into port {port} any more.", str(error),
+            hint="Plug it in again and repeat the command, or look with `pve-passthrough usb` and plan again.",
+        ) from error  # fmt: skip
+    if now != identity:
+        raise Failure(
+            "plan.usb-gone", f"Nothing was changed: port {port} holds {now}, the plan was made for {identity}.",
+            hint="Look again with `pve-passthrough usb`, and plan again.",
+        )  # fmt: skip
 
 
 def resume(host: Host, *, booting: bool = False) -> Run | None:
@@ -563,6 +655,8 @@ def still_runs(host: Host, run: Run) -> bool:
     """Whether the guest of this run is running: Proxmox keeps changes of its options pending until it stops."""
     from ..guest import is_running
 
+    if run.plan.changes and all(_USB_CELL.fullmatch(str(change.cell)) for change in run.plan.changes):
+        return False  # these a running guest takes and gives back at once, or they are not planned
     return run.plan.vmid is not None and is_running(host, run.plan.vmid) is True
 
 
@@ -620,11 +714,19 @@ def _guard_the_start(facts: Facts, vm: Vm) -> None:
     refuse(facts, vm)
 
 
-def capture(host: Host, *, redacted: bool = True) -> bytes:
-    """The capture file of a deep look at the host."""
+def capture(host: Host, *, redacted: bool = True, logs: bool = False) -> bytes:
+    """The capture file of a deep look at the host. `logs`: what `diagnose` reads of it as well: the kernel's log, and
+    the tasks of guests with devices."""
     from ..capture import pack
     from ..host.replay import Recorder
 
     recorder = Recorder(host)
     look(recorder, deep=True)
+    if logs:
+        from .evidence import gather
+
+        facts = look(recorder, deep=True, inventory=True)
+        guests = [guest.vmid for guest in facts.guests or () if guest.hostpci]
+        for vmid in guests or (None,):
+            gather(recorder, facts, vmid, inside=False)
     return pack(recorder.answers, redacted=redacted)

@@ -21,7 +21,7 @@ from ..model.own import CLAIM_SCRIPT
 from ..model.pci import Address, Bar, Device
 from ..model.value import dataclass
 from ..model.vm import Vm
-from . import look, machine_of, now, resolve
+from . import look, machine_of, now, prefix, resolve
 
 if TYPE_CHECKING:
     from ..model.plan import Plan
@@ -93,14 +93,14 @@ def _is_there(facts: Facts, address: Address, identity: str) -> bool:
 
 def next_step(result: Looked) -> str:
     """The command that a person would type next; empty when nothing is left to wish."""
-    prefix = "pve-passthrough" if result.facts.host == "local" else f"pve-passthrough --host {result.facts.host}"
+    start = prefix(result.facts.host)
     for one in result.inside:
         if one.fits is False and result.devices:
-            return f"{prefix} check {result.devices[0].address} --vm {one.vm.vmid}"
+            return f"{start} check {result.devices[0].address} --vm {one.vm.vmid}"
     for device in result.devices:
         for bar in device.bars or ():
             if device.is_display and bar.placed and 0 < bar.size < max(bar.sizes, default=0):
-                return f"{prefix} bars {device.address} --set {bar.index}={windows.short(max(bar.sizes))}"
+                return f"{start} bars {device.address} --set {bar.index}={windows.short(max(bar.sizes))}"
     return ""
 
 

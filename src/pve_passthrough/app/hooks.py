@@ -1,6 +1,9 @@
 """What happens around a guest's start and stop, when Proxmox VE calls the guest's hookscript.
 
-1. `PHASES` lists, literally, what is done in which phase and in which order.
+1. `PHASES` lists, literally, what is done in which phase and in which order. Every start comes through it: the web
+   interface's, a boot's, HA's, a rollback's, `qm start --skiplock`, and the one of a backup, which starts a guest that
+   does not run (qemu-server QemuServer.pm, vm_start_nolock; VZDump/QemuServer.pm, enforce_vm_running_for_backup;
+   pve-ha-manager Resources/PVEVM.pm). Only a start by the KVM program itself does not.
 2. A step stops a start by raising a Failure with Exit.REFUSED, and by nothing else. Whatever else goes wrong with us is
    said, and the guest starts: a guard with a defect must not keep machines off.
 3. The guard looks quickly, and thoroughly only where something is wrong. Guests of this machine start at boot as well,
@@ -18,11 +21,12 @@ from ..errors import Exit, Failure
 from ..host.base import Host, HostError, Ran
 from ..model.facts import Facts
 from ..model.finding import Finding, Level
-from ..model.vm import Vm
+from ..model.vm import Vm, gives_usb
 from . import NEVER, hook_program, look, look_closely, way_out
 
 if TYPE_CHECKING:
     from ..change.handover import Receipt
+    from ..model.run import Run
 
 Step = Callable[[Host, int], Iterable[str]]
 """(host, guest) → lines for the task's log. Raises Failure."""
@@ -35,13 +39,13 @@ def guard(host: Host, vmid: int) -> Iterator[str]:
     """Look before a start. Raises Failure (REFUSED) for what is proven to cost the host, or to be another device."""
     facts = look_closely(host, vmid)
     vm = facts.guest(vmid)
-    if vm is not None and vm.hostpci:
+    if vm is not None and (vm.hostpci or gives_usb(vm.config)):
         refuse(facts, vm)
         yield from _doubts(facts, vm)
 
 
 def findings(facts: Facts, vm: Vm) -> tuple[Finding, ...]:
-    claimed = tuple(address for entry in vm.hostpci for address in entry.addresses)
+    claimed = tuple(address for entry in vm.hostpci for address in entry.binds)
     return rules.judge(facts, rules.Request(claimed, vm.vmid))
 
 
@@ -68,10 +72,26 @@ def refuse(facts: Facts, vm: Vm) -> None:
 
 
 def _doubts(facts: Facts, vm: Vm) -> Iterator[str]:
-    """What nobody could tell about the guest's devices: said, and no reason to stop."""
+    """What nobody could tell about the guest's devices, and what is wrong with its USB devices, which QEMU takes as
+    they come and go: said, and no reason to stop."""
     for one in findings(facts, vm):
-        if one.rule.startswith("drift.") and one.level is Level.UNKNOWN:
+        unknown = one.rule.startswith("drift.") and one.level is Level.UNKNOWN
+        if unknown or (one.rule.startswith("usb.") and one.subject == f"vm:{vm.vmid}" and one.level is Level.HARMS):
             yield one.message
+
+
+def left_without(facts: Facts, run: Run) -> tuple[Vm, ...]:
+    """Guests that will not start once this run is taken back, because they name its hookscript: its clones."""
+    going = {
+        change.cell.name.rpartition("/")[2]
+        for change in run.plan.changes
+        if change.cell.kind == "script" and change.before is None
+    }
+    return tuple(
+        vm
+        for vm in facts.guests or ()
+        if vm.vmid != run.plan.vmid and (vm.value("hookscript") or "").rpartition("/")[2] in going - {""}
+    )
 
 
 # -- the host's display --------------------------------------------------------------------------
@@ -154,7 +174,10 @@ def told(failure: Failure) -> tuple[str, ...]:
 
 
 def as_program(host: Host, argv: Sequence[str]) -> Ran:
-    """`pve-passthrough hook VMID PHASE` as a program of a simulated machine: the same call, its words on stderr."""
+    """`pve-passthrough hook VMID PHASE` as a program of a simulated machine: the same call, its words on stderr; and
+    `pve-passthrough sriov at-boot ADDRESS`, as our unit calls it."""
+    if len(argv) == 4 and list(argv[1:3]) == ["sriov", "at-boot"]:
+        return _at_boot(host, argv[3])
     if len(argv) != 4 or argv[1] != "hook" or not argv[2].isdecimal():
         return Ran(
             int(Exit.USAGE), "", "only `pve-passthrough hook VMID PHASE` is started inside a simulated machine\n"
@@ -162,3 +185,15 @@ def as_program(host: Host, argv: Sequence[str]) -> Ran:
     said: list[str] = []
     code = call(host, int(argv[2]), argv[3], said.append)
     return Ran(int(code), "", "".join(f"{line}\n" for line in said))
+
+
+def _at_boot(host: Host, address: str) -> Ran:
+    """Nothing happens on a simulated machine while somebody waits, so nobody does."""
+    from .sriov import at_boot
+
+    said: list[str] = []
+    try:
+        at_boot(host, address, said.append, patience=0.0)
+    except Failure as failure:
+        return Ran(int(failure.code), "", "".join(f"{line}\n" for line in told(failure)))
+    return Ran(0, "".join(f"{line}\n" for line in said))

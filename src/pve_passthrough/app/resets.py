@@ -426,6 +426,8 @@ def _answers(host: Host, device: Device) -> bool | None:
     if len(head) < 16 or device.vendor is None or device.product is None:
         return None
     identity = (int.from_bytes(head[0:2], "little"), int.from_bytes(head[2:4], "little"))
+    if device.physical_function is not None:  # a virtual function has FFFF in both (SR-IOV 1.1, 3.4.1.1 and 3.4.1.2)
+        return head[4:16] != b"\xff" * 12 and head[14] & 0x7F == 0
     return identity == (device.vendor, device.product) and head[14] & 0x7F in (0, 1, 2)
 
 

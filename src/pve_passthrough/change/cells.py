@@ -20,10 +20,12 @@ from dataclasses import dataclass
 
 from ..errors import Exit, Failure
 from ..host.base import Host, HostError, Missing, Ran, Unreadable, read_text, text_or_none, to_bytes
+from ..model.ct import parse_ct, same_device
 from ..model.pci import Address
-from ..model.plan import Cell
+from ..model.plan import Cell, Change
 from ..model.texts import split_argument, split_cmdline
 from ..model.vm import digest_of, parse_config, same_options
+from . import virtual
 
 DEVICES = "/sys/bus/pci/devices"
 DRIVERS = "/sys/bus/pci/drivers"
@@ -83,8 +85,10 @@ def same_text(cell: Cell, left: str | None, right: str | None) -> bool:
     return _kind(cell).same(left, right)
 
 
-def may_be_between(cell: Cell, text: str | None) -> bool:
-    """Whether an interrupted write of ours can have left this text."""
+def may_be_between(cell: Cell, text: str | None, change: Change | None = None) -> bool:
+    """Whether an interrupted write of ours (this change's, where it is known) can have left this text."""
+    if cell.kind == "sriov":
+        return virtual.between(text, *((change.before, change.after) if change else ()))
     return text in _kind(cell).between or (cell.name.endswith("/sriov_numvfs") and text == "0")
 
 
@@ -260,6 +264,65 @@ def _write_option(host: Host, name: str, now: str | None, after: str | None) -> 
     return ""
 
 
+# -- containers --------------------------------------------------------------------------------------
+
+
+def _container(host: Host, number: str) -> tuple[str, str]:
+    """Node and configuration text of a container. Raises Missing when no node has it."""
+    for node in host.names(NODES):
+        text = text_or_none(host, f"{NODES}/{node}/lxc/{number}.conf")
+        if text is not None:
+            return node, text
+    raise Missing(f"{NODES}/*/lxc/{number}.conf", f"there is no container {number}")
+
+
+def _container_value(text: str, key: str) -> str | None:
+    """What the next start will see: pending over active."""
+    active, _, pending, deleting = parse_ct(text)
+    if key in pending:
+        return pending[key]
+    return None if key in deleting else active.get(key)
+
+
+def _read_entry(host: Host, name: str) -> str | None:
+    number, _, key = name.partition("/")
+    return _container_value(_container(host, number)[1], key)
+
+
+def _write_entry(host: Host, name: str, now: str | None, after: str | None) -> str:
+    """As for a guest's option: compare and set by the digest, the SHA-1 of the file's text (pve-container,
+    PVE/LXC/Config.pm, parse_pct_config; PVE/API2/LXC/Config.pm, update_vm)."""
+    number, _, key = name.partition("/")
+    for attempt in (1, 2, 3):
+        node, text = _container(host, number)
+        if not same_device(_container_value(text, key), now):
+            raise _Refusal("somebody changed it at this moment", (f"{key}: {_container_value(text, key)}",))
+        words = ("--delete", key) if after is None else (f"--{key}", after)
+        argv = ("pvesh", "set", f"/nodes/{node}/lxc/{number}/config", *words, "--digest", digest_of(text))
+        ran = host.run(argv, timeout=120.0)
+        if ran.ok:
+            return ""
+        if attempt == 3 or "checksum mismatch" not in ran.stderr:
+            raise _Refusal(f"pvesh ended with status {ran.rc}", (f"$ {' '.join(argv)}", *last_words(ran)))
+    return ""
+
+
+def _read_node(host: Host, name: str) -> str | None:
+    """The last PCI function on the way to the device (kernel, Documentation/ABI/testing/sysfs-dev); None: no node."""
+    ran = host.run(("stat", "-L", "-c", "%t:%T", "--", name), timeout=30.0)
+    if not ran.ok:
+        return None
+    try:
+        major, minor = (int(part, 16) for part in ran.stdout.strip().split(":"))
+    except ValueError as error:
+        raise Unreadable(f"stat {name}", f"no numbers: {ran.stdout[:60]!a}") from error
+    try:
+        places = host.link(f"/sys/dev/char/{major}:{minor}").split("/")
+    except Missing:
+        return ""
+    return next((place for place in reversed(places) if _ADDRESS.fullmatch(place)), "")
+
+
 def _read_state(host: Host, name: str) -> str | None:
     """`qm status`: anything but stopped (prelaunch, paused, internal-error were recorded) is a QEMU that runs."""
     ran = host.run(("qm", "status", name), timeout=60.0)
@@ -322,26 +385,28 @@ def canonical_mapping(text: str) -> str:
     return "\n".join([*maps, *sorted(others)])
 
 
-def _mapping_sections(text: str) -> dict[str, str]:
-    """Section bodies of a mapping file by name: a header at the margin, then lines that begin with a TAB."""
-    sections: dict[str, str] = {}
-    name = ""
+def _mapping_section(text: str, name: str) -> str | None:
+    """The body of one section: a header at the margin, then indented lines up to a blank one."""
+    body: list[str] | None = None
+    inside = False
     for line in text.splitlines():
         if not line.strip():
-            name = ""
+            inside = False
         elif not line[0].isspace():
-            name = line.strip().rpartition(":")[2].strip()
-            sections[name] = ""
-        elif name:
-            sections[name] += f"{line.strip()}\n"
-    return sections
+            inside = line.strip().rpartition(":")[2].strip() == name
+            body = [] if inside else body
+        elif inside and body is not None:
+            body.append(line.strip())
+    return None if body is None else canonical_mapping("\n".join(body))
+
+
+def _mapping_file(host: Host, kind: str) -> str:
+    return text_or_none(host, f"/etc/pve/mapping/{kind}.cfg") or ""
 
 
 def _read_mapping(host: Host, name: str) -> str | None:
     kind, _, entry = name.partition("/")
-    text = text_or_none(host, f"/etc/pve/mapping/{kind}.cfg")
-    body = None if text is None else _mapping_sections(text).get(entry)
-    return None if body is None else canonical_mapping(body)
+    return _mapping_section(_mapping_file(host, kind), entry)
 
 
 def _same_mapping(left: str | None, right: str | None) -> bool:
@@ -351,19 +416,36 @@ def _same_mapping(left: str | None, right: str | None) -> bool:
 
 
 def _write_mapping(host: Host, name: str, now: str | None, after: str | None) -> str:
-    """Through the cluster's API, with the digest of the whole file where the API takes one (its schema: PUT does)."""
+    """Through the cluster's API, compared and set by the digest of the whole file where the API takes one.
+
+    PUT takes a digest; POST refuses a name that is there; DELETE has neither (API schema of 8.4 and 9.2), so the text
+    is looked at again right before. A wrong digest gives "detected modified configuration" (recorded row `map-705`):
+    then look again, since somebody may have changed another mapping of the file.
+    """
     kind, _, entry = name.partition("/")
+    for attempt in (1, 2, 3):
+        text = _mapping_file(host, kind)
+        there = _mapping_section(text, entry)
+        if not _same_mapping(there, now):
+            raise _Refusal("somebody changed it at this moment", tuple((there or "it is gone").splitlines()))
+        argv = _mapping_command(kind, entry, now, after, digest_of(text))
+        ran = host.run(argv, timeout=120.0)
+        if ran.ok:
+            return ""
+        if attempt == 3 or "detected modified configuration" not in ran.stderr:
+            raise _Refusal(f"pvesh ended with status {ran.rc}", (f"$ {' '.join(argv)}", *last_words(ran)))
+    return ""
+
+
+def _mapping_command(kind: str, entry: str, now: str | None, after: str | None, digest: str) -> tuple[str, ...]:
     path = f"/cluster/mapping/{kind}"
     if after is None:
-        _command(host, ("pvesh", "delete", f"{path}/{entry}"))
-    elif now is None:
-        _command(host, ("pvesh", "create", path, "--id", entry, *_mapping_words(after)))
-    else:
-        digest = digest_of(text_or_none(host, f"/etc/pve/mapping/{kind}.cfg") or "")
-        gone = sorted(_mapping_keys(now) - _mapping_keys(after))
-        dropped = ("--delete", ",".join(gone)) if gone else ()
-        _command(host, ("pvesh", "set", f"{path}/{entry}", *_mapping_words(after), *dropped, "--digest", digest))
-    return ""
+        return "pvesh", "delete", f"{path}/{entry}"
+    if now is None:
+        return "pvesh", "create", path, "--id", entry, *_mapping_words(after)
+    gone = sorted(_mapping_keys(now) - _mapping_keys(after))
+    dropped = ("--delete", ",".join(gone)) if gone else ()
+    return "pvesh", "set", f"{path}/{entry}", *_mapping_words(after), *dropped, "--digest", digest
 
 
 def _mapping_words(text: str) -> list[str]:
@@ -493,6 +575,7 @@ _ADDRESS = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]")
 _SETTING = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]/(reset_method|d3cold_allowed)")
 _DKMS = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+.-]*/[A-Za-z0-9][A-Za-z0-9_+.~-]*")
 _VMID = r"[1-9][0-9]{2,8}"
+_ENTRY = re.compile(rf"{_VMID}/dev([0-9]|[1-9][0-9]|[12][0-9]{{2}})")
 
 KINDS: dict[str, CellKind] = {
     "file": CellKind(_PATH, text_or_none, _write_file, _equal),
@@ -501,13 +584,16 @@ KINDS: dict[str, CellKind] = {
     "driver": CellKind(_ADDRESS, _read_driver, _write_driver, _equal, between=("",)),
     "sysfs": CellKind(re.compile(r"/sys/[^\0\n]+"), _read_attribute, _write_attribute, _same_stripped),
     "vm": CellKind(re.compile(rf"{_VMID}/[a-z][a-z_]*[0-9]*"), _read_option, _write_option, same_options),
+    "ct": CellKind(_ENTRY, _read_entry, _write_entry, same_device),
     "vmstate": CellKind(re.compile(_VMID), _read_state, _write_state, _equal),
     "unit": CellKind(re.compile(r"[A-Za-z0-9][A-Za-z0-9:_.@-]*"), _read_unit, _write_unit, _equal),
     "mapping": CellKind(re.compile(r"(pci|usb)/[A-Za-z][A-Za-z0-9_-]+"), _read_mapping, _write_mapping, _same_mapping),
     "pci": CellKind(_SETTING, _read_setting, _write_setting, _same_stripped),
+    "sriov": CellKind(_ADDRESS, virtual.read, virtual.write, virtual.same),
     "dkms": CellKind(_DKMS, _read_dkms, _write_dkms, _equal, between=(None, "added", "built")),
     "arg": CellKind(re.compile(r"\S+"), _read_argument, None, _equal),
     "bar": CellKind(re.compile(rf"{_ADDRESS.pattern}/[0-5]"), _read_bar, None, _equal),
     "group": CellKind(_ADDRESS, _read_group, None, _equal),
+    "node": CellKind(re.compile(r"/dev/[^\0\n]+"), _read_node, None, _equal),
     "iommu": CellKind(re.compile(r""), _read_iommu, None, _equal),
 }

@@ -79,14 +79,25 @@ def start(host: Host, plan: Plan) -> Run:
 def _latest(host: Host, plan: Plan) -> Plan:
     """The plan under a name that sorts after every run there is, so that the newest run is the one to undo first.
 
-    A plan is named after the second in which it was made: two may share it, and a saved one may run much later.
+    A plan is named after the second in which it was made: two may share it, and a saved one may run much later. The
+    very plan of a run that there is keeps its name: it is not to run twice.
     """
     runs = journal.run_ids(host)
     newest = max(filter(None, map(_made, runs)), default=None)
-    if newest is None or _made(plan.id) is None or plan.id in runs or plan.id > max(runs):
+    if newest is None or _made(plan.id) is None or plan.id > max(runs) or _is_run(host, plan, runs):
         return plan
     later = newest + timedelta(seconds=1)
     return replace(plan, id=later.strftime(_STAMP) + plan.id[15:])
+
+
+def _is_run(host: Host, plan: Plan, runs: Iterable[str]) -> bool:
+    """Whether this plan, and not merely its name, is that of a run; also when nobody can say."""
+    if plan.id not in runs:
+        return False
+    try:
+        return journal.load(host, plan.id).plan == plan
+    except Failure:
+        return True
 
 
 def _made(run_id: str) -> datetime | None:
@@ -183,7 +194,7 @@ def survey(host: Host, changes: Iterable[Change], resumed: bool = False) -> list
 def _ours(change: Change, now: str | None, resumed: bool) -> bool:
     cell = change.cell
     known = same_text(cell, now, change.before) or same_text(cell, now, change.after)
-    return known or (resumed and may_be_between(cell, now))
+    return known or (resumed and may_be_between(cell, now, change))
 
 
 def _three_texts(change: Change, now: str | None) -> list[str]:

@@ -27,6 +27,10 @@ _WINDOWS_DEVICES = (
     "powershell.exe", "-NoProfile", "-NonInteractive", "-Command",
     "Get-PnpDevice -PresentOnly | Select-Object InstanceId,Status,Problem,Service | ConvertTo-Json -Compress",
 )  # fmt: skip
+_LINUX_USB = (
+    "find", "-L", "/sys/bus/usb/devices", "-maxdepth", "2", "-name", "uevent", "-exec", "cat", "{}", ";",
+)  # fmt: skip
+_WINDOWS_USB_ID = re.compile(r"USB\\VID_([0-9A-F]{4})&PID_([0-9A-F]{4})\\", re.IGNORECASE)
 _WINDOWS_ID = re.compile(r"PCI\\VEN_([0-9A-F]{4})&DEV_([0-9A-F]{4})", re.IGNORECASE)
 
 
@@ -76,6 +80,18 @@ def devices_in(host: Host, vmid: int) -> tuple[GuestDevice, ...] | Silence:
     return _windows_devices(output) if windows else _linux_devices(output)
 
 
+def usb_devices_in(host: Host, vmid: int) -> tuple[GuestDevice, ...] | Silence:
+    """All USB devices that the guest's own kernel lists, its own tablet among them."""
+    system = os_of(host, vmid)
+    if isinstance(system, Silence):
+        return system
+    windows = system == "mswindows"
+    output = execute(host, vmid, _WINDOWS_DEVICES if windows else _LINUX_USB)
+    if isinstance(output, Silence):
+        return output
+    return _windows_devices(output, _WINDOWS_USB_ID) if windows else _linux_usb(output)
+
+
 def interfaces_in(host: Host, vmid: int) -> tuple[Interface, ...] | Silence:
     """The guest's network interfaces, as its agent lists them (qga/qapi-schema.json, guest-network-get-interfaces)."""
     answer = _answer(host, ("qm", "guest", "cmd", str(vmid), "network-get-interfaces"))
@@ -91,6 +107,17 @@ def _interface(row: dict[str, object]) -> Interface:
     found = (one.get("ip-address") for one in rows[:_MOST_INTERFACES] if isinstance(one, dict))
     addresses = tuple(one for one in found if isinstance(one, str) and len(one) < 64)
     return Interface(_cut(row.get("name", "")), _cut(row.get("hardware-address", "")), addresses)
+
+
+def spoken(host: Host, vmid: int, argv: Sequence[str], timeout: int = 30) -> str | Silence:
+    """What a program in the guest said on both of its outputs, however it ended: a diagnosis reads the complaint."""
+    answer = _qm(host, ("qm", "guest", "exec", str(vmid), "--timeout", str(timeout), "--", *argv), timeout + 15)
+    if isinstance(answer, Silence):
+        return answer
+    if not answer.get("exited"):
+        return Silence(f"{argv[0]} did not end within {timeout} s in the guest")
+    said = (answer.get("out-data"), answer.get("err-data"))
+    return "\n".join(text for text in said if isinstance(text, str) and text)[-ANSWER_LIMIT:]
 
 
 def execute(host: Host, vmid: int, argv: Sequence[str], timeout: int = 60) -> str | Silence:
@@ -154,16 +181,42 @@ def _linux_devices(output: str) -> tuple[GuestDevice, ...] | Silence:
     return _listed(found)
 
 
-def _windows_devices(output: str) -> tuple[GuestDevice, ...] | Silence:
+_USB_PRODUCT = re.compile(r"([0-9a-f]{1,4})/([0-9a-f]{1,4})/[0-9a-f]{1,4}")
+
+
+def _linux_usb(output: str) -> tuple[GuestDevice, ...]:
+    """uevent files of devices and of interfaces; both have PRODUCT=46d/c52b/1211 after DEVTYPE and DRIVER, and the
+    driver of interest is that of an interface (kernel: drivers/usb/core/driver.c, usb_uevent)."""
+    found: list[str] = []
+    drivers: dict[str, str] = {}
+    kind = driver = ""
+    for line in output.splitlines():
+        key, _, value = line.partition("=")
+        if key == "DEVTYPE":
+            kind, driver = value, ""
+        elif key == "DRIVER":
+            driver = value[:_SHOWN]
+        elif key == "PRODUCT" and (match := _USB_PRODUCT.fullmatch(value)):
+            identity = f"{int(match.group(1), 16):04x}:{int(match.group(2), 16):04x}"
+            if kind == "usb_device":
+                found.append(identity)
+            elif driver:
+                drivers.setdefault(identity, driver)
+    return tuple(GuestDevice(identity, drivers.get(identity, "")) for identity in found)
+
+
+def _windows_devices(
+    output: str, pattern: re.Pattern[str] = _WINDOWS_ID
+) -> tuple[GuestDevice, ...] | Silence:  # fmt: skip
     try:
         rows = json.loads(output)
     except (ValueError, RecursionError):
         return Silence("the list of devices was not whole")
     found: list[GuestDevice] = []
     for row in rows if isinstance(rows, list) else [rows]:
-        match = _WINDOWS_ID.match(str(row.get("InstanceId", ""))) if isinstance(row, dict) else None
+        match = pattern.match(str(row.get("InstanceId", ""))) if isinstance(row, dict) else None
         if match is not None:
             healthy = row.get("Status") == "OK"
             problem = "" if healthy else _cut(f"{row.get('Status')} {row.get('Problem') or ''}".strip())
             found.append(GuestDevice(":".join(match.groups()).lower(), _cut(row.get("Service") or ""), problem))
-    return _listed(found)
+    return _listed(found) if pattern is _WINDOWS_ID else tuple(found)

@@ -20,6 +20,8 @@ class HostDriver:
     source: str
 
 
+_AT_START = "pve-docs: qm-pci-passthrough (Proxmox VE unbinds at guest start); nothing is known of one that holds on"
+
 HOST_DRIVERS: tuple[HostDriver, ...] = (
     HostDriver(
         "amdgpu", False, "amdgpu can oops when it is unbound, and the guest's start then hangs",
@@ -35,6 +37,15 @@ HOST_DRIVERS: tuple[HostDriver, ...] = (
     HostDriver("xhci_hcd", True, "USB controllers are unbound at guest start", "pve-docs: qm-pci-passthrough"),
     HostDriver("nvme", True, "an idle disk's controller is unbound at guest start", "pve-docs: qm-pci-passthrough"),
     HostDriver("ahci", True, "an idle disk controller is unbound at guest start", "pve-docs: qm-pci-passthrough"),
+    *(
+        HostDriver(name, True, "a network card that the host does not use is unbound at guest start", _AT_START)
+        for name in ("igb", "igc", "ixgbe", "i40e", "ice", "e1000e", "r8169", "mlx5_core", "tg3", "bnxt_en", "bnx2x")
+    ),
+    *(
+        HostDriver(name, True, "a controller whose disks the host does not use is unbound at guest start", _AT_START)
+        for name in ("mpt3sas", "megaraid_sas", "hpsa", "aacraid", "smartpqi")
+    ),
+    HostDriver("serial", True, "a serial card that nobody has open is unbound at guest start", _AT_START),
 )  # fmt: skip
 
 
@@ -50,6 +61,8 @@ class HoldBack:
 
 _DOCS = "pve-docs: qm-pci-passthrough, softdep; module aliases of the named drivers"
 
+_ALIASES = "kernel: drivers/scsi, module aliases of mpt3sas, megaraid_sas and hpsa"
+
 HOLD_BACK: tuple[HoldBack, ...] = (
     HoldBack(0x10DE, "03", ("nouveau", "nvidiafb", "nvidia", "nvidia_drm", "nvidia_modeset"), _DOCS),
     HoldBack(0x10DE, "0c80", ("i2c_nvidia_gpu", "ucsi_ccg"), "kernel: drivers/i2c/busses/i2c-nvidia-gpu.c"),
@@ -62,6 +75,9 @@ HOLD_BACK: tuple[HoldBack, ...] = (
     HoldBack(None, "0c0300", ("uhci_hcd",), "kernel: drivers/usb/host/uhci-hcd.c"),
     HoldBack(None, "0108", ("nvme",), _DOCS),
     HoldBack(None, "0106", ("ahci",), _DOCS),
+    HoldBack(0x1000, "0107", ("mpt3sas",), _ALIASES),
+    HoldBack(0x1000, "0104", ("megaraid_sas", "mpt3sas"), _ALIASES),
+    HoldBack(0x103C, "0104", ("hpsa",), _ALIASES),
 )
 
 _MODULE_OF = {"xhci_hcd": "xhci_pci", "nvidia-gpu": "i2c_nvidia_gpu"}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from ..model.facts import MapEntry, ResourceMapping
+from ..model.facts import ResourceMapping
 from ..model.pci import Address, Device
 from ..model.vm import expand_host
 
@@ -94,43 +94,3 @@ def entry_functions(
     named = (one for one in mappings if one.kind == "pci" and one.name == options.get("mapping"))
     hosts += [line.path for one in named for line in one.entries if line.node == node]
     return tuple(dict.fromkeys(address for host in hosts for address in expand_host(host, present)))
-
-
-def mapping_fault(mapping: ResourceMapping, node: str, devices: Sequence[Device]) -> str:
-    """Why a guest with this PCI mapping would not start on `node`; empty when nothing is known to be wrong.
-
-    Of several entries one that is right is enough: Proxmox takes the first that is free. What the hardware has must be
-    written down and be right: id, subsystem-id and the first path's iommugroup.
-    Source: pve-guest-common, PVE/Mapping/PCI.pm, assert_valid; recorded starts on 8.4 and 9.2 ("missing expected
-    property 'subsystem-id' for device").
-    """
-    lines = [line for line in mapping.entries if line.node == node]
-    if not lines:
-        return f"has no entry for node {node}"
-    faults = [_entry_fault(line, devices) for line in lines]
-    return "" if "" in faults else faults[0]
-
-
-def _entry_fault(line: MapEntry, devices: Sequence[Device]) -> str:
-    addresses = expand_host(line.path, (device.address for device in devices))
-    device = next((one for one in devices if addresses and one.address == addresses[0]), None)
-    if device is None:
-        return f"names {line.path}, which this machine does not have" if devices else ""
-    known = None if "?" in device.id else device.id
-    for name, real in (("id", known), ("subsystem-id", _subsystem(device)), ("iommugroup", _group(device))):
-        said = line.options.get(name)
-        if real is not None and said is None:
-            return f"lacks {name}={real}"
-        if real is not None and said is not None and said.lower() != real:
-            return f"says {name}={said}, but {device} has {real}"
-    return ""
-
-
-def _subsystem(device: Device) -> str | None:
-    """The number that a mapping must carry, None when the device has none or nobody could say."""
-    return None if "?" in device.subsystem or device.subsystem == "0000:0000" else device.subsystem
-
-
-def _group(device: Device) -> str | None:
-    """None while the IOMMU is off or unknown: which group it will be is told at the next boot only."""
-    return None if device.iommu_group is None or device.iommu_group < 0 else str(device.iommu_group)

@@ -11,8 +11,13 @@ from collections.abc import Mapping
 from dataclasses import field
 from enum import Enum
 
+from .attached import Attached
+from .ct import Ct, DevNode, GivenNode
 from .identity import Assignment
+from .lifecycle import Lifecycle
+from .mediated import Mediated
 from .pci import Address, Device
+from .sriov import PhysicalFunction
 from .usb import UsbDevice
 from .value import dataclass
 from .vm import Vm
@@ -103,6 +108,8 @@ class Modules:
     """Names as in /proc/modules, underscores."""
     initramfs: frozenset[str] | None = None
     """Modules inside the running kernel's initramfs; None when it was not looked into."""
+    initramfs_files: frozenset[str] | None = None
+    """Our and modprobe's files inside that initramfs, as paths of the host; None when it was not looked into."""
     initramfs_tool: str | None = None
     """`initramfs-tools` or `dracut`."""
 
@@ -165,6 +172,7 @@ class UseKind(Enum):
     MANAGEMENT_NET = "management-net"
     CLUSTER_NET = "cluster-net"
     BRIDGE_NET = "bridge-net"
+    STORAGE_NET = "storage-net"
     CONSOLE = "console"
     KEYBOARD = "keyboard"
     BOOT_USB = "boot-usb"
@@ -179,6 +187,16 @@ class Use:
     detail: str
     vital: bool = False
     """Losing it costs people the host: its root, its boot disk, its management network, its cluster."""
+
+
+@dataclass(frozen=True, slots=True)
+class UsbUse:
+    """The host uses the USB device at `port` for `kind`; the use of its controller is in `uses` as well."""
+
+    port: str
+    kind: UseKind
+    detail: str
+    vital: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,8 +244,14 @@ class Storage:
     path: str = ""
     nodes: frozenset[str] = frozenset()
     enabled: bool = True
+    shared: bool = False
+    """Every node that has it sees the same volumes."""
     folders: str = ""
     """`content-dirs`: where kinds of volumes lie instead of their usual folders; empty in the ordinary case."""
+    pool: str = ""
+    """The ZFS pool, or the data set in it, of a `zfspool` storage."""
+    vgname: str = ""
+    """The volume group of an `lvm` or `lvmthin` storage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,8 +267,6 @@ class Pve:
     quorate: bool | None = None
     writable: bool | None = None
     """/etc/pve accepts writes."""
-    backup_vmids: Mapping[int, str] = field(default_factory=dict)
-    """Guests in a backup job and the job's mode."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,19 +287,34 @@ class Facts:
     pve: Pve = Pve()
     guests: tuple[Vm, ...] | None = None
     mappings: tuple[ResourceMapping, ...] = ()
+    mediated: Mediated | None = None
+    """Shares of devices; None: nobody looked that deep, and there may be some."""
     assignments: tuple[Assignment, ...] = ()
     """What runs that are kept have given to guests; a record that could not be read is a gap."""
     storages: tuple[Storage, ...] | None = None
     """None: nobody could read which storages there are."""
+    attached: Attached | None = None
+    """Disks and interfaces behind controllers and cards; None: nobody looked that deep."""
+    lifecycle: Lifecycle = Lifecycle()
+    hook_files: Mapping[str, bool] = field(default_factory=dict)
+    """Whether each hookscript that a guest of this node names is there, by volume; one that is missing here: nobody
+    looked, because it lies on no directory of this machine."""
     rom_files: Mapping[str, bool] = field(default_factory=dict)
     """Whether each ROM file that a guest of this node names lies where Proxmox looks for it; a name that is missing
     here: nobody could say."""
     uses: tuple[Use, ...] = ()
+    usb_uses: tuple[UsbUse, ...] = ()
     uses_known: frozenset[str] = frozenset()
     """Which of `disks`, `network`, `console`, `keyboard` were fully looked at; the others are unknown."""
     spaces: tuple[Space, ...] = ()
     containers: Mapping[int, str] | None = None
     """Node by number, of every container of the cluster: guests and containers share one range of numbers."""
+    own_containers: tuple[Ct, ...] | None = None
+    """This node's containers with their configuration; None: nobody could say, or nobody looked that deep."""
+    dev_nodes: tuple[DevNode, ...] | None = None
+    """Device nodes that a container could be given; None as above."""
+    given_nodes: tuple[GivenNode, ...] = ()
+    """What kept runs have given to containers; looked for by a deep look alone."""
     bridges: tuple[str, ...] | None = None
     """Linux and Open vSwitch bridges of this node, SDN networks among them."""
     memory_total: int | None = None
@@ -286,6 +323,8 @@ class Facts:
     """None: nobody could say, or nobody looked that deep."""
     numa_nodes: tuple[NumaNode, ...] | None = None
     """Empty: the kernel knows no memory nodes."""
+    sriov: tuple[PhysicalFunction, ...] | None = None
+    """Every function that can have virtual ones; None: nobody looked that close."""
     files: Mapping[str, str | None] = field(default_factory=dict)
     """Text by path; None: the file is not there; a path missing from the map was not readable.
     A directory is listed with a trailing slash and the text `directory`."""
@@ -305,12 +344,21 @@ class Facts:
     def guest(self, vmid: int) -> Vm | None:
         return next((guest for guest in self.guests or () if guest.vmid == vmid), None)
 
+    def container(self, number: int) -> Ct | None:
+        return next((one for one in self.own_containers or () if one.number == number), None)
+
     def group(self, number: int) -> tuple[Device, ...]:
         """All members of an IOMMU group, bridges included."""
         return tuple(device for device in self.devices if device.iommu_group == number)
 
     def uses_of(self, address: Address) -> tuple[Use, ...]:
         return tuple(use for use in self.uses if use.address == address)
+
+    def usb_at(self, port: str) -> UsbDevice | None:
+        return next((device for device in self.usb if device.port == port), None)
+
+    def usb_uses_of(self, port: str) -> tuple[UsbUse, ...]:
+        return tuple(use for use in self.usb_uses if use.port == port)
 
     def gap(self, about: str) -> Gap | None:
         return next((gap for gap in self.gaps if gap.about == about), None)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterable
 
 from .facts import Storage
 from .value import dataclass
@@ -53,6 +54,22 @@ def folder_of(storage: Storage) -> str | None:
     usable = storage.enabled and "snippets" in storage.content and storage.type in _LOCAL
     plain = storage.path.startswith("/") and not storage.folders and "\n" not in storage.path
     return f"{storage.path.rstrip('/')}/snippets" if usable and plain else None
+
+
+def place_of(storages: Iterable[Storage], name: str, node: str | None) -> str | None:
+    """The folder of this machine in which Proxmox looks for the hookscript `name`; None when it is none of these.
+
+    Which kinds of volumes the storage takes does not matter here: a hookscript is found, set and started on one that
+    does not take snippets (recorded 9.2, storage-863 to storage-866; pve-guest-common GuestHelpers.pm,
+    check_hookscript).
+    """
+    storage_name, _, file = name.partition(":snippets/")
+    storage = next((one for one in storages if one.name == storage_name), None)
+    if storage is None or not file or "/" in file or file in (".", "..") or storage.type not in _LOCAL:
+        return None
+    if storage.folders or not storage.path.startswith("/") or "\n" in storage.path:
+        return None
+    return f"{storage.path.rstrip('/')}/snippets" if not storage.nodes or node in storage.nodes else None
 
 
 def render(hook: Hook) -> str:

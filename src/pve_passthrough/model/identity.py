@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import field
 
 from .pci import Address
 from .value import dataclass
@@ -46,3 +47,5 @@ class Assignment:
     run: str
     vmid: int
     identities: tuple[Identity, ...]
+    usb: Mapping[str, str] = field(default_factory=dict)
+    """Port to vendor:product of USB devices, as they were plugged in at that time."""

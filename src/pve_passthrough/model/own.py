@@ -27,4 +27,10 @@ UDEV_RULES = "/etc/udev/rules.d/99-pve-passthrough.rules"
 LENT = "/etc/pve-passthrough/lent-{vmid}.conf"
 """Functions of the host's own display that a guest borrows; one file for each such guest."""
 
+SRIOV = "/etc/pve-passthrough/sriov-{address}.conf"
+"""Virtual functions that are made again at every start; one file for each physical function."""
+
+SRIOV_UNIT = "pve-passthrough-sriov-{address}.service"
+"""The unit that makes them, once the physical function's driver is there."""
+
 OWN_FILES = (GRUB_DROP_IN, MODPROBE, MODULES_LOAD, UDEV_RULES, CLAIM_SCRIPT)

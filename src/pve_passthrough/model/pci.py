@@ -78,6 +78,17 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
+class MsixLayout:
+    """Where the MSI-X capability puts its table, 16 bytes for each of `vectors`, and its pending bits: BAR, offset."""
+
+    vectors: int
+    table_bar: int
+    table_offset: int
+    pending_bar: int
+    pending_offset: int
+
+
+@dataclass(frozen=True, slots=True)
 class Capabilities:
     """What the configuration space says. Absent (`None` on the device) when fewer than 256 bytes were readable.
 
@@ -87,6 +98,7 @@ class Capabilities:
     acs       the ACS capability's bits, None when the function has no ACS capability
               or when the extended space (past byte 256) was not readable
     extended  whether the extended configuration space was readable
+    ats       Address Translation Services are switched on, None: there are none, or nobody could read them
     """
 
     express: int | None = None
@@ -98,6 +110,8 @@ class Capabilities:
     extended: bool = False
     msi: bool = False
     msix: bool = False
+    msix_layout: MsixLayout | None = None
+    ats: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +150,8 @@ class Device:
     physical_function: Address | None = None
     virtual_functions: tuple[Address, ...] = ()
     mediated_types: tuple[str, ...] = ()
+    nvidia_types: bool = False
+    """NVIDIA's driver gives types to this function by itself (the directory `nvidia`, since kernel 6.8)."""
     serial: str | None = None
     """PCI Express Device Serial Number as lspci writes it; empty: it has none; None: extended space was not read."""
 

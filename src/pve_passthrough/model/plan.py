@@ -18,10 +18,10 @@ from .wish import Wish
 UNTIL_REBOOT = frozenset({"driver", "sysfs", "vmstate"})
 """Kinds of cells whose content a reboot resets."""
 
-READ_ONLY = frozenset({"arg", "bar", "group", "iommu"})
+READ_ONLY = frozenset({"arg", "bar", "group", "iommu", "node"})
 """Kinds that can be expected but not changed."""
 
-WRITABLE = UNTIL_REBOOT | {"file", "script", "dir", "vm", "unit", "mapping", "pci", "dkms"}
+WRITABLE = UNTIL_REBOOT | {"file", "script", "dir", "vm", "unit", "mapping", "pci", "sriov", "dkms", "ct"}
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -34,15 +34,18 @@ class Cell:
     driver:ADDRESS        driver name, empty text: none
     sysfs:/PATH           trimmed content
     vm:VMID/KEY           option string as Proxmox stores it
+    ct:NUMBER/devN        entry of a container, as Proxmox stores it
     vmstate:VMID          `running` or `stopped`
     unit:NAME             `enabled` or `disabled`
     mapping:KIND/NAME     canonical entry
     pci:ADDRESS/ATTRIBUTE kernel attribute of a function that a udev rule of ours sets again at every boot
+    sriov:ADDRESS         virtual functions of a physical one and their settings; a unit of ours makes them at boot
     dkms:NAME/VERSION     `added`, `built` or `installed` for the running kernel; None: DKMS does not know it
     arg:NAME              read only: the running kernel's argument, `NAME=VALUE` or `NAME`
     bar:ADDRESS/N         read only: size of BAR N, as `256M` or `8G`
     group:ADDRESS         read only: IOMMU group number
     iommu:                read only: `on` or `off`
+    node:/dev/PATH        read only: address of the PCI function behind a device node
     """
 
     kind: str
@@ -116,6 +119,8 @@ class Plan:
     """Address to vendor:device of every function the plan is for: they must still sit there when it is applied."""
     identities: tuple[Identity, ...] = ()
     """What is remembered of these functions, so that they are known again elsewhere; older plans have none."""
+    usb: Mapping[str, str] = field(default_factory=dict)
+    """Port to vendor:product of every USB device the plan is for: they must still be plugged in when it is applied."""
 
     def __post_init__(self) -> None:
         cells = [change.cell for change in self.changes]

@@ -95,12 +95,13 @@ class Script:
 
 @dataclass(frozen=True, slots=True)
 class MappingText:
-    """The PCI resource mapping `name` has this canonical text (see the cell `mapping`)."""
+    """The resource mapping `name` has this canonical text (see the cell `mapping`); None: there is no such mapping."""
 
     name: str
-    before: str
-    text: str
+    before: str | None
+    text: str | None
     why: str
+    kind: str = "pci"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,5 +13,18 @@ from .diff import unified
 from .goals import changeable_guest, give
 from .hookscript import guard
 from .outcome import outcome
+from .usb import UsbHow, give_usb, resolve_usb
 
-__all__ = ["changeable_guest", "give", "guard", "make_plan", "mappings_named", "outcome", "resolve", "unified"]
+__all__ = [
+    "UsbHow",
+    "changeable_guest",
+    "give",
+    "give_usb",
+    "guard",
+    "make_plan",
+    "mappings_named",
+    "outcome",
+    "resolve",
+    "resolve_usb",
+    "unified",
+]

@@ -15,11 +15,13 @@ from collections.abc import Callable, Iterable, Sequence
 from ..errors import Exit, Failure
 from ..model.cards import companions
 from ..model.facts import Facts, ResourceMapping
+from ..model.mappings import lines_of
 from ..model.pci import Address, Device
 from ..model.vm import expand_host
 
 _SLOT = re.compile(r"(?:([0-9a-f]{4,8}):)?([0-9a-f]{2}:[01][0-9a-f])")
 _ID = re.compile(r"[0-9a-f]{4}:[0-9a-f]{4}")
+USB_PREFIX = "usb:"
 _COUNTED = re.compile(r"([a-z-]+)(?::([0-9]+))?")
 
 
@@ -35,6 +37,9 @@ CLASS_WORDS: dict[str, Callable[[Device], bool]] = {
     "hba": _in(0x0104, 0x0107),
     "usb-controller": _in(0x0C03),
     "audio": _in(0x0403),
+    "capture": _in(0x0400),
+    "serial": _in(0x0700),
+    "accelerator": _in(0x0B40, 0x1200),
 }
 """Class and subclass as in the PCI code and ID assignment specification (pci.ids, section C)."""
 
@@ -46,6 +51,11 @@ def resolve(facts: Facts, words: Sequence[str], *, alone: bool = False) -> tuple
     """
     found: dict[Address, None] = {}
     for word in words:
+        if is_usb_word(facts, word):
+            raise Failure(
+                "device.usb", f"Nothing was planned: {word} is a single USB device, and this is about PCI functions.",
+                hint="pve-passthrough usb --help", code=Exit.USAGE,
+            )  # fmt: skip
         named = _resolve(facts, word.strip())
         found.update(dict.fromkeys(_without_companions(facts, named) if alone else named))
     return tuple(found)
@@ -56,6 +66,13 @@ def _without_companions(facts: Facts, named: Sequence[Address]) -> tuple[Address
     cards = [device for device in facts.devices if device.address in named]
     brought = {other.address for card in cards for other in companions(facts, card)}
     return tuple(address for address in named if address not in brought)
+
+
+def is_usb_word(facts: Facts, word: str) -> bool:
+    """Whether the word means a single USB device (see `usb`): by its prefix `usb:`, or as the name of a USB mapping
+    and of no PCI mapping."""
+    word = word.strip()
+    return word.lower().startswith(USB_PREFIX) or {one.kind for one in facts.mappings if one.name == word} == {"usb"}
 
 
 def mappings_named(facts: Facts, words: Sequence[str]) -> tuple[str, ...]:
@@ -121,21 +138,19 @@ def _by_id(facts: Facts, word: str, identity: str) -> tuple[Address, ...]:
 
 
 def _by_mapping(facts: Facts, mapping: ResourceMapping) -> tuple[Address, ...]:
+    """All that a start may take: of a pool each member, since the first free one is taken."""
     node = facts.pve.node
-    entries = [entry for entry in mapping.entries if node is None or entry.node == node]
-    if len(entries) > 1:
-        raise Failure(
-            "device.ambiguous",
-            f"Nothing was planned: the mapping {mapping.name} offers {len(entries)} devices on this node.",
-            *(f"{entry.node}: {entry.path}" for entry in entries),
-            hint="Name the one that you mean by its address.", code=Exit.USAGE,
-        )  # fmt: skip
+    lines = lines_of(mapping, node)
     known = [device.address for device in facts.devices]
-    found = expand_host(entries[0].path, known) if entries else ()
-    if not found or any(address not in known for address in found):
-        where = f"path {entries[0].path}" if entries else f"no device on node {node}"
-        raise _unknown(facts, mapping.name, f"is a mapping with {where}, which this machine does not have")
-    return found
+    if not lines:
+        raise _unknown(facts, mapping.name, f"is a mapping with no device on node {node}")
+    found: dict[Address, None] = {}
+    for line in lines:
+        functions = expand_host(line.path, known)
+        if not functions or any(address not in known for address in functions):
+            raise _unknown(facts, mapping.name, f"is a mapping with path {line.path}, which this machine does not have")
+        found.update(dict.fromkeys(functions))
+    return tuple(found)
 
 
 def _by_class(facts: Facts, kind: str, count: str | None) -> tuple[Address, ...]:

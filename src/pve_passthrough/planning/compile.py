@@ -25,7 +25,7 @@ from ..model.plan import Cell, Change, Expectation, Plan
 from ..model.texts import GRUB_DIR, GRUB_FILE, KERNEL_CMDLINE, MODPROBE_DIR, split_argument, split_cmdline
 from ..model.vm import parse_options, same_options
 from ..model.wish import ArgAbsent, ArgPresent, BarSize, ClaimByAddress, ClaimById, ModuleOption, Text, VmOption, Wish
-from . import bars, claim_script, edit_cmdline, edit_grub, edit_modprobe, hookscript, reassign, single_gpu
+from . import bars, claim_script, edit_cmdline, edit_grub, edit_modprobe, hookscript, mappings, single_gpu
 from .goals import changeable_guest, unknown
 from .proof import Unprovable
 
@@ -89,7 +89,7 @@ def _beside_the_boot(facts: Facts, wishes: Sequence[Wish]) -> tuple[Change, ...]
     return (
         *single_gpu.changes(facts, wishes),
         *hookscript.changes(facts, wishes),
-        *reassign.changes(wishes),
+        *mappings.changes(wishes),
     )
 
 
@@ -405,7 +405,7 @@ def _expectations(facts: Facts, wishes: Sequence[Wish], files: Sequence[Change])
         expects += [Expectation(Cell("driver", str(address)), "vfio-pci", why) for address in _claimed(facts, wishes)]
         expects += bars.expectations(wishes)
     if facts.iommu.on and not any(split_argument(wish.token)[0] in REGROUPING for wish in arguments):
-        expects += _same_groups(facts, given)
+        expects += _same_groups(facts, _given(facts, wishes, shares=False))
     return tuple(expects)
 
 
@@ -423,15 +423,17 @@ def _claimed(facts: Facts, wishes: Iterable[Wish]) -> tuple[Address, ...]:
     return tuple(sorted(claimed))
 
 
-def _given(facts: Facts, wishes: Sequence[Wish]) -> tuple[Address, ...]:
-    """Functions that the wishes give to a guest or claim."""
+def _given(facts: Facts, wishes: Sequence[Wish], *, shares: bool = True) -> tuple[Address, ...]:
+    """Functions that the wishes give to a guest or claim; `shares`: those of which it gets a share, too."""
     known = [device.address for device in facts.devices]
     given = set(_claimed(facts, wishes))
     for wish in wishes:
         if isinstance(wish, VmOption) and wish.key.startswith("hostpci") and wish.value is not None:
             guest = facts.guest(wish.vmid)
             node = guest.node if guest else ""
-            given.update(entry_functions(parse_options(wish.value, "host"), node, facts.mappings, known))
+            options = parse_options(wish.value, "host")
+            if shares or "mdev" not in options:
+                given.update(entry_functions(options, node, facts.mappings, known))
     return tuple(sorted(given))
 
 

@@ -14,18 +14,21 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from ..errors import Exit, Failure
 from ..knowledge.binding import hold_back, host_driver, likely_driver
-from ..knowledge.guestconfig import CPU_OPTIONS, HOSTPCI_MAX, WINDOW, bar_bytes, mapping_fault, own_cpu
+from ..knowledge.guestconfig import CPU_OPTIONS, HOSTPCI_MAX, WINDOW, bar_bytes, own_cpu
+from ..knowledge.mappings import fault, hardware_of
 from ..model.blast import blast_radius
 from ..model.cards import processor_functions
-from ..model.facts import Facts, Loader
+from ..model.facts import Facts, Loader, ResourceMapping
 from ..model.lent import lent_to
+from ..model.mappings import find, lines_of
 from ..model.own import CLAIM_SCRIPT, MODPROBE
 from ..model.pci import Address, Device
 from ..model.texts import KERNEL_CMDLINE, argument_values, split_argument, split_cmdline
 from ..model.vm import HostPci, Vm, expand_host, parse_options, same_options
 from ..model.wish import ArgAbsent, ArgPresent, ClaimByAddress, ClaimById, VmOption, Wish
-from . import claim_script, edit_cmdline, edit_grub, edit_modprobe
+from . import claim_script, disk_controllers, edit_cmdline, edit_grub, edit_modprobe
 from .choose import shows_console
+from .msix import relocations
 from .proof import Unprovable
 from .single_gpu import lend, lent_card
 from .tweaks import NO_TWEAKS, GuestTweaks, guest_tweaks, host_tweaks
@@ -54,12 +57,13 @@ def give(
     if not addresses:
         raise Failure("device.none", "Nothing was planned: no device was named.", code=Exit.USAGE)
     devices = tuple(_present(facts, address) for address in dict.fromkeys(addresses))
-    _refuse_vital(facts, addresses)
+    refuse_vital(facts, addresses)
     guest = changeable_guest(facts, vmid)
     tweaked = guest_tweaks(guest, devices, tweaks)
     lent = lent_card(facts, devices, vmid) if lend_display else []
     borrowed = {device.address for device in lent} | lent_to(facts.files, vmid)
     claimed = claims(facts, [device for device in devices if device.address not in borrowed])
+    claimed += disk_controllers.keep_from_host(facts, devices, claimed)
     host = (*iommu(facts), *claimed, *lend(facts, lent, vmid), *host_tweaks(facts, tweaks))
     wishes = (*host, *guest_options(facts, guest, devices, mappings, tweaked))
     if wishes:
@@ -74,7 +78,7 @@ def _present(facts: Facts, address: Address) -> Device:
     return device
 
 
-def _refuse_vital(facts: Facts, addresses: Iterable[Address]) -> None:
+def refuse_vital(facts: Facts, addresses: Iterable[Address]) -> None:
     """Second line of defence behind the rules: nothing may take from the host what it lives on."""
     for device in blast_radius(facts, addresses):
         vital = [use for use in facts.uses_of(device.address) if use.vital]
@@ -260,8 +264,8 @@ def _why_not_by_id(facts: Facts, devices: Sequence[Device], card: Sequence[Devic
 # -- the guest -----------------------------------------------------------------------------------
 
 
-def changeable_guest(facts: Facts, vmid: int) -> Vm:
-    """The guest, if its configuration may be changed from this node at all. Raises Failure."""
+def changeable_cluster(facts: Facts) -> None:
+    """Whether the cluster's configuration can be changed at all. Raises Failure."""
     if facts.pve.quorate is False:
         raise Failure(
             "pve.no-quorum", "Nothing was planned: this node's cluster has no quorum, so no configuration can change.",
@@ -272,6 +276,11 @@ def changeable_guest(facts: Facts, vmid: int) -> Vm:
             "pve.readonly", "Nothing was planned: /etc/pve accepts no changes now.",
             hint="`pvecm status` shows whether the cluster has quorum; `systemctl status pve-cluster`.",
         )  # fmt: skip
+
+
+def changeable_guest(facts: Facts, vmid: int) -> Vm:
+    """The guest, if its configuration may be changed from this node at all. Raises Failure."""
+    changeable_cluster(facts)
     if facts.guests is None:
         raise unknown(facts, "guests", "which guests there are")
     guest = facts.guest(vmid)
@@ -329,32 +338,50 @@ def guest_options(
         *([] if settled else _onboot(guest)),
     ]
     taken = {entry.key for entry in guest.hostpci} | {key for key in guest.config if key.startswith("hostpci")}
-    for entry in _entries(facts, devices):
+    for entry in _entries(facts, devices, mappings, guest.node):
         extra = {"pcie": "1"} if pcie and any(_wants_pcie(device) for device in entry) else {}
         covering = _covering(facts, guest, entry, mappings)
         wishes += _hostpci(facts, guest, entry, {**extra, **tweaked.entry}, taken, covering)
+    wishes += relocations(facts, guest, wishes, tweaked.msix)
+    refuse_pending(guest, wishes)
+    return tuple(wishes)
+
+
+def guest_drivers_need(guest: Vm, devices: Sequence[Device]) -> list[VmOption]:
+    """Processor and memory of the guest, as the drivers of these devices and their pinned memory want them."""
+    return [*_cpu(guest, devices, NO_TWEAKS), *_memory(guest)]
+
+
+def refuse_pending(guest: Vm, wishes: Iterable[VmOption]) -> None:
+    """A key that waits for the next start has two values, and only one of them could be kept."""
     for wish in wishes:
         if wish.key in guest.pending or wish.key in guest.deleting:
             raise Failure(
                 "guest.pending", f"Nothing was planned: guest {guest.vmid} has an unapplied change of {wish.key}.",
                 hint=f"Start and stop the guest, or take it back: qm set {guest.vmid} --revert {wish.key}",
             )  # fmt: skip
-    return tuple(wishes)
 
 
-def _entries(facts: Facts, devices: Sequence[Device]) -> list[list[Device]]:
-    """Which functions share a hostpci entry: those of a slot. The picture and the sound of an AMD processor need a ROM
-    file each, and an entry's ROM file goes to its first function only, so they get an entry each.
+def _entries(
+    facts: Facts, devices: Sequence[Device], mappings: Sequence[str] = (), node: str = ""
+) -> list[list[Device]]:
+    """Which functions share a hostpci entry: those of a named pool (a start takes one member), else those of a slot.
+    The picture and the sound of an AMD processor need a ROM file each, and an entry's ROM file goes to its first
+    function only, so they get an entry each.
     Source: qemu-server PCI.pm (romfile, rombar and x-vga apply to function 0 of an entry)."""
     alone = {device.address.slot for device in devices if processor_functions(facts, device)}
+    named = (one for one in facts.mappings if one.kind == "pci" and one.name in mappings)
+    several = [one for one in named if len(lines_of(one, node)) > 1]
+    pools = {address: one.name for one in several for address in _offered(facts, one, node)}
     entries: dict[str, list[Device]] = {}
     for device in devices:
         slot = device.address.slot
-        entries.setdefault(str(device.address) if slot in alone else slot, []).append(device)
+        key = pools.get(device.address) or (str(device.address) if slot in alone else slot)
+        entries.setdefault(key, []).append(device)
     return list(entries.values())
 
 
-def _q35(guest: Vm) -> bool:
+def is_q35(guest: Vm) -> bool:
     kind = parse_options(guest.value("machine") or "", "type").get("type", "")
     return kind == "q35" or kind.startswith("pc-q35")
 
@@ -367,28 +394,45 @@ def _express(guest: Vm, devices: Sequence[Device], settled: bool) -> bool:
     if any(entry.on("legacy-igd") for entry in guest.hostpci):
         return False  # "legacy IGD assignment is not compatible with q35" (recorded exchanges with Proxmox VE 9.2)
     demanded = any(entry.on("pcie") for entry in guest.hostpci)
-    return _q35(guest) or demanded or (not settled and any(device.is_display for device in devices))
+    return is_q35(guest) or demanded or (not settled and any(device.is_display for device in devices))
 
 
 def _covering(facts: Facts, guest: Vm, card: Sequence[Device], mappings: Sequence[str]) -> str:
-    """The named mapping that offers exactly these functions on the guest's node; empty when none does.
+    """The named mapping that offers exactly these functions on the guest's node, at once or one of them; empty when
+    none does.
 
     A mapping that Proxmox would refuse at start is refused here: no guest of it would run.
     """
     wanted = {device.address for device in card}
-    known = [device.address for device in facts.devices]
     for mapping in facts.mappings:
-        paths = [line.path for line in mapping.entries if line.node == guest.node]
-        if mapping.kind != "pci" or mapping.name not in mappings or len(paths) != 1:
+        if mapping.kind != "pci" or mapping.name not in mappings or _offered(facts, mapping, guest.node) != wanted:
             continue
-        if set(expand_host(paths[0], known)) == wanted:
-            if fault := mapping_fault(mapping, guest.node, facts.devices):
-                raise Failure(
-                    "mapping.stale", f"Nothing was planned: the mapping {mapping.name} {fault}, so no guest starts.",
-                    hint="Write the present values into it (Datacenter, Resource Mappings), or name the address.",
-                )  # fmt: skip
-            return mapping.name
+        if why := fault(hardware_of(facts), mapping):
+            raise Failure(
+                "mapping.stale", f"Nothing was planned: the mapping {mapping.name} {why}, so no guest starts with it.",
+                hint=f"pve-passthrough mapping repair {mapping.name}; or name the address.",
+            )  # fmt: skip
+        _refuse_mixed(mapping, guest.node)
+        return mapping.name
     return ""
+
+
+def _offered(facts: Facts, mapping: ResourceMapping, node: str) -> set[Address]:
+    """All functions that the mapping may give on this node."""
+    known = [device.address for device in facts.devices]
+    return {address for line in lines_of(mapping, node) for address in expand_host(line.path, known)}
+
+
+def _refuse_mixed(mapping: ResourceMapping, node: str) -> None:
+    """A pool gives the guest whichever member is free, so all must be the same product to the guest's driver."""
+    lines = lines_of(mapping, node)
+    if len({line.options.get("id", "") for line in lines}) > 1:
+        raise Failure(
+            "mapping.mixed", f"Nothing was planned: the pool {mapping.name} holds different products, and each start "
+            "of the guest may take another one.",
+            *(f"{line.path}: {line.options.get('id', '')}" for line in lines),
+            hint="Make a pool for each product, or name the address.", code=Exit.REFUSED,
+        )  # fmt: skip
 
 
 def _wants_pcie(device: Device) -> bool:
@@ -407,7 +451,7 @@ def _machine(guest: Vm, pcie: bool) -> list[VmOption]:
     'pc-q35-11.0+pve2' for Windows guest OS"), and a bare `q35` would take the pin away."""
     options = parse_options(guest.value("machine") or "", "type")
     kind = options.get("type", "")
-    if not pcie or _q35(guest):
+    if not pcie or is_q35(guest):
         return []
     rest = "".join(f",{key}={value}" for key, value in options.items() if key != "type")
     pin = re.fullmatch(r"pc(?:-i440fx)?-(\d+\.\d+(?:\.\d+)*(?:\+pve\d+)?)(?:\.pxe)?", kind)
@@ -493,13 +537,16 @@ def _hostpci(
         source = f"mapping={mapping}" if mapping else _host(facts, wanted)
         value = ",".join((source, *(f"{name}={text}" for name, text in extra.items())))
         through = f", through the mapping {mapping}" if mapping else ""
-        return [VmOption(guest.vmid, key, value, _why_entry(facts, card) + through)]
+        why = _why_pool(facts, mapping, guest.node) or _why_entry(facts, card) + through
+        return [VmOption(guest.vmid, key, value, why)]
     first = next((entry for entry in mine if wanted <= set(entry.addresses)), mine[0])
     union = wanted.union(*(entry.addresses for entry in mine))
     _refuse_tangle(guest, mine, wanted, union)
-    changed = _merged(facts, first, union, extra)
+    changed = _merged(facts, first, union, extra, mapping)
+    switched = mapping if mapping and not first.mapping else ""
+    does = f"now through the mapping {switched}" if switched else "completes the entry that is there"
     wishes = [] if same_options(guest.config.get(first.key), changed) else [
-        VmOption(guest.vmid, first.key, changed, f"{_why_entry(facts, card)}; completes the entry that is there")
+        VmOption(guest.vmid, first.key, changed, f"{_why_entry(facts, card)}; {does}")
     ]  # fmt: skip
     doubled = (entry for entry in mine if entry is not first)
     return wishes + [VmOption(guest.vmid, e.key, None, f"{first.key} has these functions too") for e in doubled]
@@ -516,9 +563,16 @@ def _refuse_tangle(guest: Vm, mine: Sequence[HostPci], wanted: set[Address], uni
         )  # fmt: skip
 
 
-def _merged(facts: Facts, entry: HostPci, union: set[Address], extra: Mapping[str, str]) -> str:
-    """The entry's options, with all functions in `host` and what is missing added; options that are there stay."""
+def _merged(facts: Facts, entry: HostPci, union: set[Address], extra: Mapping[str, str], mapping: str = "") -> str:
+    """The entry's options, with all functions in `host` and what is missing added; options that are there stay.
+
+    `mapping`: what offers exactly these functions takes the place of a bare address.
+    """
     options = dict(entry.options)
+    if mapping and not entry.mapping:
+        rest = {name: text for name, text in options.items() if name != "host"}
+        rest |= {name: text for name, text in extra.items() if text == "0" or not entry.on(name)}
+        return ",".join((f"mapping={mapping}", *(f"{name}={text}" for name, text in rest.items())))
     if set(entry.addresses) != union:
         options["host"] = _host(facts, union)
     for name, text in extra.items():
@@ -537,6 +591,15 @@ def _host(facts: Facts, wanted: set[Address]) -> str:
     if wanted == present and len(wanted) > 1:
         return next(iter(wanted)).slot
     return ";".join(str(address) for address in sorted(wanted))
+
+
+def _why_pool(facts: Facts, mapping: str, node: str) -> str:
+    """Empty for a mapping that offers one device."""
+    pool = find(facts.mappings, "pci", mapping)
+    paths = [line.path for line in lines_of(pool, node)] if pool else []
+    if len(paths) < 2:
+        return ""
+    return f"each start gives the guest the first of {', '.join(paths)} that is free, through the mapping {mapping}"
 
 
 def _why_entry(facts: Facts, card: Sequence[Device]) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from ..knowledge.lifecycle import keep_at_home, may_recover_on
 from ..model.facts import Facts, Storage
 from ..model.finding import Actor, Finding, Fix, Level, Safety
 from ..model.hookscript import PACKAGED, PREFIX, Hook, folder_of, parse_older, render, volume
@@ -38,7 +39,7 @@ def guard(facts: Facts, vmid: int, program: str = PACKAGED) -> Guard:
     if _is_ours(facts, guest, had):
         return Guard()
     if reason := _elsewhere(facts, guest):
-        return _none(guest, reason)
+        return _none(guest, reason, _stay(facts, guest))
     if "hookscript" in guest.pending or "hookscript" in guest.deleting:
         return _none(guest, "the guest has an unapplied change of its hookscript")
     if facts.storages is None:
@@ -80,13 +81,22 @@ def _script_of(facts: Facts, name: str) -> Hook | None:
 
 def _elsewhere(facts: Facts, guest: Vm) -> str:
     """Why another node may start this guest; empty when none does."""
-    if guest.ha_managed and len(facts.pve.nodes or ()) > 1:
+    if guest.ha_managed and may_recover_on(facts, guest):
         return "high availability may start the guest on another node, where the script would be missing"
     names = {entry.mapping for entry in guest.hostpci if entry.mapping}
     nodes = {line.node for mapping in facts.mappings if mapping.name in names for line in mapping.entries}
     if nodes - {guest.node}:
         return "its mapping offers devices on other nodes, where the script would be missing"
     return ""
+
+
+def _stay(facts: Facts, guest: Vm) -> Fix | None:
+    """How high availability is kept from the other nodes; a mapping's entries are somebody's intention."""
+    strange = may_recover_on(facts, guest) if guest.ha_managed else ()
+    if not strange:
+        return None
+    commands = tuple(one.command for one in keep_at_home(facts, guest, strange))
+    return Fix("Keep HA to this node, or let it leave the guest alone; then plan again.", Safety.SHOW, commands)
 
 
 def snippets_storage(facts: Facts) -> tuple[Storage, str] | None:

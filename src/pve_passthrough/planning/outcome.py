@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..knowledge.guestconfig import entry_functions
-from ..model.facts import Facts, UseKind
+from ..model.facts import Facts, ResourceMapping, UseKind
+from ..model.mappings import parse_mapping, with_mapping
 from ..model.plan import Change, Plan
 from ..model.vm import HostPci, Vm, parse_options
 
@@ -23,8 +24,21 @@ def outcome(facts: Facts, plan: Plan) -> Facts:
             files[change.cell.name] = change.after
         elif change.cell.kind == "dir":
             files[f"{change.cell.name.rstrip('/')}/"] = change.after
+    for change in plan.changes:
+        if change.cell.kind == "mapping":
+            facts = replace(facts, mappings=_mappings(facts.mappings, change))
+    if "initramfs" in plan.refreshes:
+        facts = replace(facts, modules=replace(facts.modules, initramfs=None, initramfs_files=None))
     guests = None if facts.guests is None else tuple(_guest(facts, guest, plan) for guest in facts.guests)
     return _booted(replace(facts, files=files, guests=guests), plan)
+
+
+def _mappings(mappings: tuple[ResourceMapping, ...], change: Change) -> tuple[ResourceMapping, ...]:
+    kind, _, name = change.cell.name.partition("/")
+    made = parse_mapping(kind, name, change.after)
+    if made is None:
+        return tuple(one for one in mappings if (one.kind, one.name) != (kind, name))
+    return with_mapping(mappings, made)
 
 
 def _booted(facts: Facts, plan: Plan) -> Facts:

@@ -11,16 +11,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ..errors import Exit, Failure
 from ..knowledge.guestconfig import entry_functions
 from ..model.facts import Facts, MapEntry, ResourceMapping
 from ..model.identity import Identity
+from ..model.mappings import mapping_text
 from ..model.own import CLAIM_SCRIPT, LENT, UDEV_RULES
 from ..model.pci import Address, Device
-from ..model.plan import Cell, Change, Plan
+from ..model.plan import Plan
 from ..model.sighting import Sighting, Where, covers, regrouped, sightings, standing, taken_for
 from ..model.value import dataclass
 from ..model.vm import Vm, expand_host
@@ -87,15 +88,6 @@ def afterwards(facts: Facts, made: Plan, found: Repair) -> Facts:
         for guest in then.guests or ()
     )
     return replace(then, guests=tuple(guests))
-
-
-def changes(wishes: Iterable[Wish]) -> tuple[Change, ...]:
-    """The mappings' own changes."""
-    return tuple(
-        Change(Cell("mapping", f"pci/{wish.name}"), wish.before, wish.text, wish.why)
-        for wish in wishes
-        if isinstance(wish, MappingText)
-    )
 
 
 # -- which card is which -------------------------------------------------------------------------
@@ -282,19 +274,9 @@ def _real(device: Device) -> dict[str, str | None]:
     group, subsystem = device.iommu_group, device.subsystem
     return {
         "id": None if "?" in device.id else device.id,
-        "subsystem-id": None if "?" in subsystem else ("" if subsystem == "0000:0000" else subsystem),
+        "subsystem-id": None if "?" in subsystem else subsystem,
         "iommugroup": None if group is None or group < 0 else str(group),
     }
-
-
-def mapping_text(mapping: ResourceMapping) -> str:
-    """The mapping as its cell has it: `map` lines in order, then its properties."""
-    maps = [f"map {','.join(_properties(line))}" for line in mapping.entries]
-    return "\n".join([*maps, *sorted(f"{key} {value}" for key, value in mapping.options.items())])
-
-
-def _properties(line: MapEntry) -> list[str]:
-    return sorted([f"node={line.node}", f"path={line.path}", *(f"{key}={text}" for key, text in line.options.items())])
 
 
 # -- our own files -------------------------------------------------------------------------------

@@ -15,21 +15,25 @@ from typing import TypeVar
 
 from ..host.base import Host
 from ..model.facts import Boot, Cpu, Display, Facts, Firmware, Iommu, Kernel, Modules, Pve
+from ..model.lifecycle import Lifecycle
 from ..model.pci import Address
 from .asking import Asking
 from .assignments import probe_assignments, probe_hookscripts
+from .attached import probe_attached
 from .boot import probe_boot, probe_spaces
+from .containers import probe_given_nodes, probe_nodes, probe_own_containers
 from .disks import mounts
 from .display import probe_display
 from .dpkg import Packages
 from .files import probe_files
 from .iomem import probe_root_windows
+from .lifecycle import probe_hook_files, probe_lifecycle
+from .mediated import probe_mediated
 from .names import Names
 from .network import probe_bridges
 from .pci import probe_pci
 from .platform import probe_cpu, probe_firmware, probe_iommu, probe_kernel, probe_memory, probe_modules, probe_numa
 from .pve import (
-    backup_vmids,
     probe_containers,
     probe_guests,
     probe_mappings,
@@ -37,10 +41,11 @@ from .pve import (
     probe_rom_files,
     probe_storages,
 )
+from .sriov import look_at_sriov, probe_sriov
 from .usb import probe_usb
-from .uses import probe_uses
+from .uses import Uses, probe_uses
 
-__all__ = ["probe", "remembered_places"]
+__all__ = ["look_at_sriov", "probe", "remembered_places", "usb_closely"]
 
 _T = TypeVar("_T")
 
@@ -68,7 +73,7 @@ def probe(
     kernel = part("kernel", lambda: probe_kernel(ask)) or Kernel()
     firmware = part("firmware", lambda: probe_firmware(ask)) or Firmware()
     devices = part("pci", lambda: probe_pci(ask, Names.load(ask, pci_ids), glance=glance, named=named)) or ()
-    usb = part("usb", lambda: probe_usb(ask)) or ()
+    usb = part("usb", lambda: probe_usb(ask, closely=not glance)) or ()
     mounted = part("mounts", lambda: mounts(ask))
     boot = part("boot", lambda: probe_boot(ask, kernel, firmware)) or Boot()
     display = part("display", lambda: probe_display(ask, devices, kernel)) or Display()
@@ -77,7 +82,7 @@ def probe(
     storages = part("storages", lambda: probe_storages(ask))
     known = tuple(device.address for device in devices)
     guests = part("guests", lambda: probe_guests(ask, pve, mappings, known))
-    uses = part("uses", lambda: probe_uses(ask, devices, usb, display, boot, pve, mounted, guests or ()))
+    uses = part("uses", lambda: probe_uses(ask, devices, usb, display, boot, pve, mounted, guests or ())) or Uses()
     memory = part("memory", lambda: probe_memory(ask)) or (None, None)
     points = frozenset(mount.point for mount in mounted or ())
     facts = Facts(
@@ -91,20 +96,29 @@ def probe(
         modules=part("modules", lambda: probe_modules(ask, kernel, packages, deep)) or Modules(),
         boot=boot,
         display=display,
-        pve=replace(pve, backup_vmids=part("pve.backup", lambda: backup_vmids(ask, guests or ())) or {}),
+        pve=pve,
         guests=guests,
         mappings=mappings,
+        lifecycle=part("pve.backup", lambda: probe_lifecycle(ask, guests or (), pve.node, deep=deep)) or Lifecycle(),
+        hook_files=part("guests.hookscript", lambda: probe_hook_files(ask, guests or (), storages, pve.node)) or {},
+        mediated=part("mediated", lambda: probe_mediated(ask, devices, guests, not glance)),
         assignments=part("assignments", lambda: probe_assignments(ask)) or (),
         storages=storages,
+        attached=part("attached", lambda: probe_attached(ask)) if deep else None,
         rom_files=part("rom_files", lambda: probe_rom_files(ask, guests or (), pve.node)) or {},
-        uses=uses[0] if uses else (),
-        uses_known=uses[1] if uses else frozenset(),
+        uses=uses.uses,
+        usb_uses=uses.usb,
+        uses_known=uses.known,
         spaces=part("spaces", lambda: probe_spaces(ask, boot, points)) or (),
         containers=part("containers", lambda: probe_containers(ask, pve)),
+        own_containers=part("own_containers", lambda: probe_own_containers(ask, pve)) if deep else None,
+        dev_nodes=part("dev_nodes", lambda: probe_nodes(ask)) if deep else None,
+        given_nodes=(part("assignments", lambda: probe_given_nodes(ask)) or ()) if deep else (),
         bridges=part("bridges", lambda: probe_bridges(ask)),
         memory_total=memory[0],
         memory_free=memory[1],
         root_windows=part("root_windows", lambda: probe_root_windows(ask)) if deep else None,
+        sriov=part("sriov", lambda: probe_sriov(ask, devices)) if deep else None,
         numa_nodes=part("numa", lambda: probe_numa(ask)),
         files={
             **(part("files", lambda: probe_files(ask)) or {}),
@@ -118,6 +132,15 @@ def remembered_places(host: Host, vmid: int) -> frozenset[Address]:
     """Addresses of all that kept runs have given to this guest."""
     given = (one for one in probe_assignments(Asking(host)) if one.vmid == vmid)
     return frozenset(identity.address for one in given for identity in one.identities)
+
+
+def usb_closely(host: Host, facts: Facts) -> Facts:
+    """The facts of a glance, with a closer look at the USB devices and at nothing else."""
+    ask = Asking(host)
+    usb = _part(ask, "usb", lambda: probe_usb(ask, closely=True))
+    said = {(gap.about, gap.reason) for gap in facts.gaps}
+    more = tuple(gap for gap in ask.gaps if (gap.about, gap.reason) not in said)
+    return facts if usb is None else replace(facts, usb=usb, gaps=(*facts.gaps, *more))
 
 
 def _part(ask: Asking, about: str, look: Callable[[], _T]) -> _T | None:

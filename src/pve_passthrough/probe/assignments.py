@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ..host.base import HostError
@@ -21,6 +21,7 @@ from ..model.identity import Assignment, Identity
 from ..model.own import RUNS
 from ..model.pci import Address
 from ..model.run import Event, IllegalEvent, Kind, Phase, phase_after
+from ..model.usb import is_port
 from .asking import Asking
 
 MOST_RUNS = 2000
@@ -42,6 +43,17 @@ def probe_assignments(ask: Asking) -> tuple[Assignment, ...]:
         ask.gap("assignments", f"more than {MOST_RUNS} runs; only the latest are known")
     found = (_assignment(ask, name) for name in names[-MOST_RUNS:])
     return tuple(one for one in found if one is not None)
+
+
+def kept_plans(ask: Asking) -> Iterator[dict[str, Any]]:
+    """The plans of all kept runs as they were written down, oldest first; what is no record is a gap."""
+    for name in [name for name in ask.names(RUNS, "assignments") or () if _RUN.fullmatch(name)][-MOST_RUNS:]:
+        try:
+            text = ask.text(f"{RUNS}/{name}/plan.json") if _kept(ask.text(f"{RUNS}/{name}/journal.jsonl")) else None
+            if text is not None:
+                yield _object(_object(_json(text)).get("plan"))
+        except _Unfit as error:
+            ask.gap("assignments", f"not a record of this program: {error}", f"{RUNS}/{name}")
 
 
 def _assignment(ask: Asking, name: str) -> Assignment | None:
@@ -98,12 +110,14 @@ def _object(value: object) -> dict[str, Any]:
 
 def _parsed(run: str, text: str) -> Assignment | None:
     plan = _object(_object(_json(text)).get("plan"))
-    listed, vmid = plan.get("identities"), plan.get("vmid")
-    if not listed or vmid is None:
+    listed, vmid, usb = plan.get("identities") or [], plan.get("vmid"), _object(plan.get("usb") or {})
+    if not (listed or usb) or vmid is None:
         return None
-    if not isinstance(listed, list) or not isinstance(vmid, int) or len(listed) > MOST_FUNCTIONS:
+    if not isinstance(listed, list) or not isinstance(vmid, int) or len(listed) + len(usb) > MOST_FUNCTIONS:
         raise _Unfit("vmid and identities do not fit")
-    return Assignment(run, vmid, tuple(_identity(_object(one)) for one in listed))
+    if not all(is_port(port) and isinstance(one, str) and _ID.fullmatch(one) for port, one in usb.items()):
+        raise _Unfit("its USB devices do not fit")
+    return Assignment(run, vmid, tuple(_identity(_object(one)) for one in listed), usb)
 
 
 def _identity(data: dict[str, Any]) -> Identity:

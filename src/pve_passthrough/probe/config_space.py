@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import field
 from struct import Struct
 
-from ..model.pci import Capabilities, Link
+from ..model.pci import Capabilities, Link, MsixLayout
 from ..model.value import dataclass
 
 HEADER = 64
@@ -21,7 +21,9 @@ STANDARD = 256
 EXTENDED = 4096
 
 _CAP_PM, _CAP_MSI, _CAP_EXPRESS, _CAP_MSIX, _CAP_AF = 0x01, 0x05, 0x10, 0x11, 0x13
-_EXT_SERIAL, _EXT_ACS, _EXT_SRIOV, _EXT_REBAR = 0x0003, 0x000D, 0x0010, 0x0015
+_EXT_SERIAL, _EXT_ACS, _EXT_ATS, _EXT_SRIOV, _EXT_REBAR = 0x0003, 0x000D, 0x000F, 0x0010, 0x0015
+_ATS_CONTROL, _ATS_ENABLE = 6, 0x8000
+"""Source: kernel, include/uapi/linux/pci_regs.h, PCI_ATS_CTRL and PCI_ATS_CTRL_ENABLE."""
 _CARDBUS = 2
 _SPEEDS = (None, 2.5, 5.0, 8.0, 16.0, 32.0, 64.0)
 """GT/s by the speed codes of the link registers (PCI_EXP_LNKCAP_SLS_*)."""
@@ -75,10 +77,12 @@ def read_config(data: bytes) -> ConfigSpace:
         pm_reset=_pm_reset(data, standard),
         acs=_WORD(data, extended[_EXT_ACS] + 4)[0] if _EXT_ACS in extended else None,
         sriov=_EXT_SRIOV in extended,
+        ats=bool(_WORD(data, extended[_EXT_ATS] + _ATS_CONTROL)[0] & _ATS_ENABLE) if _EXT_ATS in extended else None,
         rebar=_EXT_REBAR in extended,
         extended=length == EXTENDED and data[STANDARD : STANDARD + 4] != b"\xff\xff\xff\xff",
         msi=_CAP_MSI in standard,
         msix=_CAP_MSIX in standard,
+        msix_layout=_msix(data, standard),
     )
     registers = () if data[0x0E] & 0x7F else tuple(_DWORD(data, 0x10 + 4 * index)[0] for index in range(_REBAR_BARS))
     serial = _serial(data, extended) if capabilities.extended else ("" if express is None else None)
@@ -103,7 +107,7 @@ def _standard(data: bytes) -> dict[int, int]:
     return found
 
 
-_NEEDED = {_CAP_PM: 6, _CAP_EXPRESS: 0x14, _CAP_AF: 4}
+_NEEDED = {_CAP_PM: 6, _CAP_EXPRESS: 0x14, _CAP_AF: 4, _CAP_MSIX: 12}
 """Bytes of a capability that are read below; one that sticks out of the space is not believed."""
 
 
@@ -136,6 +140,17 @@ def _pm_reset(data: bytes, standard: Mapping[int, int]) -> bool:
     """Going to D3hot and back resets the function: power management without No_Soft_Reset (pci.c, pci_pm_reset)."""
     power = standard.get(_CAP_PM)
     return power is not None and not data[power + 4] & 0x08
+
+
+def _msix(data: bytes, standard: Mapping[int, int]) -> MsixLayout | None:
+    """Message control bits 10:0 are the number of vectors less one; the table's and the pending bits' words have the
+    BAR in bits 2:0 and the offset above (PCI_MSIX_FLAGS_QSIZE, PCI_MSIX_TABLE, PCI_MSIX_PBA)."""
+    at = standard.get(_CAP_MSIX)
+    if at is None:
+        return None
+    table, pending = _DWORD(data, at + 4)[0], _DWORD(data, at + 8)[0]
+    vectors = (_WORD(data, at + 2)[0] & 0x7FF) + 1
+    return MsixLayout(vectors, table & 7, table & ~7, pending & 7, pending & ~7)
 
 
 def _link(data: bytes, express: int | None) -> Link | None:

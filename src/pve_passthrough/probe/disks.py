@@ -26,6 +26,7 @@ _VITAL = frozenset({UseKind.ROOT_DISK, UseKind.BOOT_DISK, UseKind.BOOT_USB, UseK
 _BOOT_MOUNTS = frozenset({"/boot", "/boot/efi", "/efi"})
 _OCTAL = re.compile(r"\\([0-7]{3})")
 _USB = re.compile(r"/usb\d+/")
+_ISCSI = re.compile(r"/session\d+/")
 _NVME_CONTROLLER = re.compile(r"nvme\d+")
 _NOT_ON_PCI = re.compile(r"(?:loop|ram|zram|zd|nbd|rbd)\d+(?:p\d+)?")
 """Made of memory, files, ZFS volumes or the network; their backing, where it is local, is found by itself."""
@@ -44,6 +45,8 @@ class Disk(NamedTuple):
     kind: UseKind
     detail: str
     vital: bool
+    path: str = ""
+    """The disk's own path in sysfs."""
 
 
 def mounts(ask: Asking) -> tuple[Mount, ...] | None:
@@ -167,15 +170,9 @@ class _Walk:
 
     def _nvme(self, name: str, path: str) -> Iterator[str]:
         """With native multipath the disk hangs on a subsystem, whose directory links to every controller."""
-        parts = path.split("/")
-        subsystem = "/".join(("/sys", *(part for part in parts[: parts.index("nvme-subsystem") + 2] if part != "..")))
-        found = False
-        for entry in self.ask.names(subsystem, ABOUT) or ():
-            text = target(self.ask, f"{subsystem}/{entry}") if _NVME_CONTROLLER.fullmatch(entry) else None
-            if text is not None:
-                found = True
-                yield text
-        if not found:
+        controllers = nvme_controllers(self.ask, path)
+        yield from controllers
+        if not controllers:
             self.doubt("none of its NVMe controllers was found", name)
 
     def below(self, name: str, kind: UseKind, why: str, vital: bool = False) -> Iterator[Disk]:
@@ -188,8 +185,31 @@ class _Walk:
             usb = bool(_USB.search(path))
             shown = kind if not (usb and kind is UseKind.BOOT_DISK) else UseKind.BOOT_USB
             on = f"/dev/{leaf}" + (" (USB)" if usb else "")
-            for address in functions_behind(path):
-                yield Disk(address, shown, f"{why} on {on}", vital or shown in _VITAL)
+            functions = functions_behind(path)
+            if not functions:
+                self._off_pci(path, vital or shown in _VITAL)
+            for address in functions:
+                yield Disk(address, shown, f"{why} on {on}", vital or shown in _VITAL, path)
+
+    def _off_pci(self, path: str, vital: bool) -> None:
+        """A disk whose path names no PCI function: one of the network (drivers/scsi/scsi_transport_iscsi.c puts it
+        below a session), or one on a platform device, as eMMC often is. Fibre Channel hangs on its adapter."""
+        leaf = path.rpartition("/")[2]
+        if _ISCSI.search(path):
+            self.doubt("is reached by iSCSI, and which network card carries that is not followed", leaf)
+        elif vital:
+            self.doubt("the host needs it, and no PCI function is above it in sysfs", leaf)
+
+
+def nvme_controllers(ask: Asking, path: str) -> tuple[str, ...]:
+    """Links to every controller of the subsystem that a multipath disk's sysfs path names; empty for another path."""
+    parts = path.split("/")
+    if "nvme-subsystem" not in parts:
+        return ()
+    subsystem = "/".join(("/sys", *(part for part in parts[: parts.index("nvme-subsystem") + 2] if part != "..")))
+    entries = (entry for entry in ask.names(subsystem, ABOUT) or () if _NVME_CONTROLLER.fullmatch(entry))
+    links = (target(ask, f"{subsystem}/{entry}") for entry in entries)
+    return tuple(text for text in links if text is not None)
 
 
 def _joined(path: str, text: str) -> str:

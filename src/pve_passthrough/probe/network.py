@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -26,6 +27,7 @@ _REJECT = 0x0200
 _OF_GUESTS = ("tap", "veth", "fwbr", "fwpr", "fwln")
 """Made by Proxmox for guests; a network card is never below them."""
 _OVS_BRIDGE = re.compile(r"(?m)^\s*iface\s+(\S+)\s.*(?:\n[ \t]+.*)*?\n[ \t]+ovs_type[ \t]+OVSBridge[ \t]*$")
+_NETWORK_FILES = frozenset({"nfs", "nfs4", "cifs", "smb3"})
 _RING = re.compile(r"(?:ring|link)\d_addr\s*:\s*(\S+)")
 
 
@@ -36,6 +38,8 @@ class Net(NamedTuple):
     kind: UseKind
     detail: str
     vital: bool
+    path: str = ""
+    """The network card's own path in sysfs."""
 
 
 class Configured(NamedTuple):
@@ -51,7 +55,7 @@ def networks(ask: Asking, node: str | None) -> tuple[list[Net], bool]:
     if not walk.names:
         walk.doubt(f"there is no {NET} to look into")
         return [], False
-    found = [*_management(walk, node), *_cluster(walk, node), *_bridges(walk)]
+    found = [*_management(walk, node), *_cluster(walk, node), *_storage(walk), *_bridges(walk)]
     return found, walk.certain
 
 
@@ -68,10 +72,23 @@ class _Walk:
         self.addresses = tuple(configured(_interfaces_text(ask)))
         self.routes = tuple(_routes(ask))
         self._paths: dict[str, str] = {}
+        self._others: dict[str, str] | None = None
 
     def doubt(self, reason: str, place: str = "") -> None:
         self.certain = False
         self.ask.gap(ABOUT, reason, place)
+
+    def real(self, name: str) -> str:
+        """The name that sysfs has, for one that may be an alternative name; what is neither stays as it is.
+
+        Sysfs does not show alternative names, so `ip` is asked, and only where a name is not there (ip-link(8)).
+        """
+        if name in self.names or not plain(name):
+            return name
+        if self._others is None:
+            ran = self.ask.run(("ip", "-json", "link", "show"), ABOUT, 15.0)
+            self._others = alternative_names(ran.stdout) if ran is not None and ran.ok else {}
+        return self._others.get(name, name)
 
     def path(self, name: str) -> str:
         """sysfs path of an interface; its `device` link where the interface is no link itself."""
@@ -119,17 +136,27 @@ def _needs(walk: _Walk, name: str, kind: UseKind, why: str, vital: bool) -> Iter
     for card in cards:
         chain = card if card == name else f"{name} ← {card}"
         for address in functions_behind(walk.path(card)):
-            yield Net(address, kind, f"{chain} ({why})" if why else chain, vital)
+            yield Net(address, kind, f"{chain} ({why})" if why else chain, vital, walk.path(card))
 
 
 # -- management -------------------------------------------------------------------------------
+
+
+def alternative_names(text: str) -> dict[str, str]:
+    """Interface by alternative name, from what `ip -json link show` prints; nothing from what is no such text."""
+    try:
+        rows = json.loads(text)
+        return {str(other): str(row["ifname"]) for row in rows for other in row.get("altnames", ())}
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return {}
 
 
 def _management(walk: _Walk, node: str | None) -> Iterator[Net]:
     reasons: dict[str, str] = {}
     vital: set[str] = set()
     own = _own_addresses(walk.ask, node)
-    for name, address in walk.addresses:
+    for listed, address in walk.addresses:
+        name = walk.real(listed)
         reasons[name] = address
         if address in own:
             vital.add(name)
@@ -235,7 +262,8 @@ def _cluster(walk: _Walk, node: str | None) -> Iterator[Net]:
     if not links:
         walk.doubt("corosync.conf names no link of this node")
     for address in links:
-        name = _carrier(walk, address)
+        found = _carrier(walk, address)
+        name = None if found is None else walk.real(found)
         if name is None:
             walk.doubt("no interface carries this cluster link", address)
         else:
@@ -277,6 +305,36 @@ def _ipv4(text: str) -> int | None:
         return None
     numbers = [int(part) for part in parts]
     return int.from_bytes(bytes(numbers), "big") if max(numbers) < 256 else None
+
+
+# -- storage ----------------------------------------------------------------------------------
+
+
+def _storage(walk: _Walk) -> Iterator[Net]:
+    """Cards that lead to mounted network file systems and to iSCSI targets; a root there is vital."""
+    for address, why, vital in dict.fromkeys(_servers(walk.ask)):
+        default = next((route.interface for route in walk.routes if route.default), None)
+        name = _carrier(walk, address) or default
+        if name is None:
+            walk.doubt("no interface leads to this storage", address)
+        elif not address.startswith("127.") and address != "::1":
+            yield from _needs(walk, walk.real(name), UseKind.STORAGE_NET, why, vital)
+
+
+def _servers(ask: Asking) -> Iterator[tuple[str, str, bool]]:
+    """(address, what it is needed for, vital): `addr=` of NFS and SMB mounts (nfs(5), mount.cifs(8)), and the targets
+    of iSCSI connections (kernel: drivers/scsi/scsi_transport_iscsi.c, persistent_address)."""
+    for line in (ask.text("/proc/mounts", ABOUT) or "").splitlines():
+        words = line.split()
+        if len(words) > 3 and words[2] in _NETWORK_FILES:
+            addresses = [word.removeprefix("addr=") for word in words[3].split(",") if word.startswith("addr=")]
+            for address in addresses[-1:]:
+                yield address.lower(), f"{words[2]} at {words[1]} from {address}", words[1] == "/"
+    for name in (ask.names("/sys/class/iscsi_connection") or ())[:256]:
+        if plain(name):
+            path = f"/sys/class/iscsi_connection/{name}/persistent_address"
+            if (text := ask.trimmed(path, ABOUT)) and text != "(null)":
+                yield text.lower(), f"iSCSI from {text}", False
 
 
 # -- bridges ----------------------------------------------------------------------------------

@@ -183,6 +183,7 @@ def _device(ask: Asking, names: Names, bus: _Bus, address: Address, here: _Here,
         physical_function=_relative(ask, here, "physfn"),
         virtual_functions=_virtual_functions(ask, here),
         mediated_types=_mediated_types(ask, here),
+        nvidia_types="nvidia" in here.have,
         serial=config.serial,
     )
 

@@ -286,10 +286,16 @@ def _laptop(ask: Asking) -> bool | None:
 def probe_modules(ask: Asking, kernel: Kernel, packages: Packages, deep: bool) -> Modules:
     text = ask.need("/proc/modules", "modules.loaded")
     loaded = None if text is None else frozenset(line.split()[0] for line in text.splitlines() if line.strip())
-    return Modules(loaded, _in_initramfs(ask, kernel, deep), _initramfs_tool(ask, packages))
+    listing = _initramfs_listing(ask, kernel, deep)
+    return Modules(
+        loaded,
+        None if listing is None else modules_listed(listing),
+        None if listing is None else copies_listed(listing),
+        _initramfs_tool(ask, packages),
+    )
 
 
-def _in_initramfs(ask: Asking, kernel: Kernel, deep: bool) -> frozenset[str] | None:
+def _initramfs_listing(ask: Asking, kernel: Kernel, deep: bool) -> str | None:
     about = "modules.initramfs"
     if not deep:
         ask.gap(about, "a quick look does not open the initramfs")
@@ -303,7 +309,22 @@ def _in_initramfs(ask: Asking, kernel: Kernel, deep: bool) -> frozenset[str] | N
     if not ran.ok:
         ask.gap(about, f"lsinitramfs ended with {ran.rc}: {ran.stderr.strip()[-200:]}")
         return None
-    return modules_listed(ran.stdout)
+    return ran.stdout
+
+
+def copies_listed(listing: str) -> frozenset[str]:
+    """Copies of files of /etc/modprobe.d and of boot scripts, as the paths that they were copied from.
+
+    Source: initramfs-tools, mkinitramfs: /etc/modprobe.d/*.conf as they are, scripts below scripts/.
+    """
+    found = set()
+    for line in listing.splitlines():
+        path = line.strip().lstrip("./")
+        if path.startswith("etc/modprobe.d/") and path.endswith(".conf"):
+            found.add(f"/{path}")
+        elif path.startswith("scripts/init-top/") and not path.endswith("/"):
+            found.add(f"/etc/initramfs-tools/{path}")
+    return frozenset(found)
 
 
 def modules_listed(listing: str) -> frozenset[str]:

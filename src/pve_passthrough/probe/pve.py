@@ -1,4 +1,4 @@
-"""Proxmox VE: versions, node, cluster, guests of all nodes, resource mappings, backup jobs.
+"""Proxmox VE: versions, node, cluster, guests of all nodes, resource mappings, storages.
 
 1. Files only; `qm`, `pvesh` and `pveversion` cost a second each to say what stands in /etc/pve.
    A deep probe asks `pvesh` for the quorum where no file tells it.
@@ -17,12 +17,15 @@ from dataclasses import replace
 from ..host.base import HostError, Missing
 from ..model.facts import MapEntry, Pve, ResourceMapping, Storage
 from ..model.pci import Address
-from ..model.value import dataclass
-from ..model.vm import ROM_DIR, HostPci, Vm, digest_of, expand_host, parse_config, parse_options
+from ..model.vm import ROM_DIR, HostPci, Vm, digest_of, expand_host, parse_config, parse_options, parse_snapshots
 from .asking import Asking
 from .dpkg import Packages
+from .lifecycle import ha_resources
 from .paths import answered
+from .sections import Section, sections
 
+SHARED = frozenset({"cephfs", "cifs", "glusterfs", "iscsi", "iscsidirect", "nfs", "pbs", "rbd", "zfs"})
+"""Kinds of storages that all nodes see alike, whatever is written. Source: pve-docs, pvesm, Storage Types."""
 NODES = "/etc/pve/nodes"
 MOST_GUESTS = 20000
 MOST_NODES = 256
@@ -32,15 +35,13 @@ LONGEST_CONFIG = 1024 * 1024
 _NODE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,250}[A-Za-z0-9])?")
 _GUEST_FILE = re.compile(r"([1-9][0-9]{1,8})\.conf")
 _HOSTPCI = re.compile(r"hostpci([0-9]|1[0-5])")
-_VMIDS = re.compile(r"[1-9][0-9]{1,8}")
-_TRUE = frozenset({"1", "on", "yes", "true"})
 
 
 # -- the installation and the cluster ---------------------------------------------------------
 
 
 def probe_pve(ask: Asking, packages: Packages, deep: bool) -> Pve:
-    """Everything but the backup jobs, which need the guests (`backup_vmids`)."""
+    """The installation and the cluster."""
     nodes = _nodes(ask)
     installed = _installed(ask, packages, nodes)
     if not installed:
@@ -153,45 +154,6 @@ def _writable(ask: Asking, quorate: bool | None) -> bool | None:
     return None
 
 
-# -- section files ----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Section:
-    """One section of a Proxmox section file; a key may come more than once (`map`)."""
-
-    kind: str
-    name: str
-    pairs: tuple[tuple[str, str], ...] = ()
-
-    def get(self, key: str, default: str = "") -> str:
-        """The last value of `key`: Proxmox keeps the last."""
-        return next((value for name, value in reversed(self.pairs) if name == key), default)
-
-    def all(self, key: str) -> tuple[str, ...]:
-        return tuple(value for name, value in self.pairs if name == key)
-
-
-def sections(text: str) -> Iterator[Section]:
-    """Sections of jobs.cfg, ha/resources.cfg (`kind: name`) and mapping/*.cfg (`name` alone), properties indented."""
-    head: tuple[str, str] | None = None
-    pairs: list[tuple[str, str]] = []
-    for line in text.splitlines():
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
-        if line[0] in " \t":
-            key, _, value = line.strip().partition(" ")
-            pairs.append((key, value.strip()))
-            continue
-        if head is not None:
-            yield Section(*head, tuple(pairs))
-        kind, colon, name = line.strip().partition(":")
-        head = (kind, name.strip()) if colon else ("", kind)
-        pairs = []
-    if head is not None:
-        yield Section(*head, tuple(pairs))
-
-
 # -- storages ---------------------------------------------------------------------------------
 
 
@@ -213,7 +175,10 @@ def _storage(section: Section) -> Storage:
         path=section.get("path"),
         nodes=_words(section.get("nodes")),
         enabled=not any(key == "disable" and value != "0" for key, value in section.pairs),
+        shared=section.kind in SHARED or any(key == "shared" and value != "0" for key, value in section.pairs),
         folders=section.get("content-dirs"),
+        pool=section.get("pool"),
+        vgname=section.get("vgname"),
     )
 
 
@@ -243,11 +208,45 @@ def probe_containers(ask: Asking, pve: Pve) -> dict[int, str] | None:
 
 
 def probe_mappings(ask: Asking) -> tuple[ResourceMapping, ...]:
+    """What could be read of both files; a part that Proxmox would pass over is a gap, since it would be lost with the
+    next change (pve-common, SectionConfig.pm, parse_config)."""
     found: list[ResourceMapping] = []
     for kind in ("pci", "usb"):
-        text = ask.text(f"/etc/pve/mapping/{kind}.cfg", f"mappings.{kind}")
-        found += [_mapping(kind, section) for section in sections(text or "")]
+        path = f"/etc/pve/mapping/{kind}.cfg"
+        text = ask.text(path, f"mappings.{kind}") or ""
+        if fault := _broken_part(kind, text):
+            ask.gap(f"mappings.{kind}", fault, path)
+        named = (section for section in sections(text) if _MAPPING_NAME.fullmatch(section.name))
+        found += [_mapping(kind, section) for section in named]
     return tuple(found)
+
+
+_MAPPING_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]+")
+
+
+def _broken_part(kind: str, text: str) -> str:
+    """The first part that means nothing to Proxmox; empty when there is none."""
+    needed = {"pci": {"node", "path", "id"}, "usb": {"node", "id"}}[kind]
+    devices: dict[str, int] = {}
+    name = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            name = ""
+        elif line.lstrip().startswith("#"):
+            continue
+        elif not line[0].isspace():
+            name = line.strip()
+            if _MAPPING_NAME.fullmatch(name) is None or name in devices:
+                return f"line {number} is no name of a mapping, or the second of that name: {name[:60]!a}"
+            devices[name] = 0
+        elif not name:
+            return f"line {number} belongs to no mapping: {line.strip()[:60]!a}"
+        elif line.split()[0] == "map":
+            devices[name] += 1
+            if missing := needed - set(parse_options(line.strip()[4:].strip(), "")):
+                return f"line {number} lacks {', '.join(sorted(missing))}: {line.strip()[:60]!a}"
+    empty = next((one for one, count in devices.items() if not count), "")
+    return f"{empty} names no device" if empty else ""
 
 
 def _mapping(kind: str, section: Section) -> ResourceMapping:
@@ -273,7 +272,8 @@ def probe_guests(
         ask.gap("guests", next(told, "there is no /etc/pve/nodes to look into"))
         return None
     paths = {mapping.name: mapping for mapping in mappings if mapping.kind == "pci"}
-    managed = _ha_managed(ask)
+    resources = ha_resources(ask)
+    managed = None if resources is None else frozenset(one.vmid for one in resources)
     running = _running(ask)
     if any(node != pve.node for node in pve.nodes):
         ask.gap("guests.running", "whether guests of other nodes run cannot be seen from here")
@@ -293,6 +293,7 @@ def probe_guests(
             digest=digest_of(text),
             running=f"{vmid}.pid" in running if here and running is not None else None,
             ha_managed=None if managed is None else vmid in managed,
+            snapshots=parse_snapshots(text),
         )
         found.append(_with_devices(vm, paths, known if here else ()))
     return tuple(sorted(found, key=lambda vm: (vm.vmid, vm.node)))
@@ -373,101 +374,3 @@ def probe_rom_files(ask: Asking, guests: Iterable[Vm], node: str | None) -> dict
         ask.gap("rom_files", error.reason, ROM_DIR)
         return {}
     return {name: name in there for name in named}
-
-
-def _ha_managed(ask: Asking) -> frozenset[int] | None:
-    known, text = answered(ask, "/etc/pve/ha/resources.cfg", "guests.ha")
-    if not known:
-        return None
-    names = (section.name for section in sections(text or "") if section.kind == "vm")
-    return frozenset(int(name) for name in names if _VMIDS.fullmatch(name))
-
-
-# -- backup jobs ------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """`everything`: all guests but `excluded`; otherwise `vmids`."""
-
-    mode: str
-    everything: bool
-    vmids: frozenset[int]
-    excluded: frozenset[int]
-    node: str
-
-
-def backup_vmids(ask: Asking, guests: Iterable[Vm]) -> dict[int, str]:
-    """Guests in an enabled backup job, and the job's mode; of several jobs the one that disturbs most counts."""
-    found: dict[int, str] = {}
-    jobs = [*_jobs(ask), *_cron_jobs(ask)]
-    for vm in guests:
-        for job in jobs:
-            if not _covers(job, vm):
-                continue
-            found[vm.vmid] = max(found.get(vm.vmid, ""), job.mode, key=("", "snapshot", "suspend", "stop").index)
-    return found
-
-
-def _covers(job: _Job, vm: Vm) -> bool:
-    if job.node not in ("", vm.node):
-        return False
-    return vm.vmid not in job.excluded if job.everything else vm.vmid in job.vmids
-
-
-def _jobs(ask: Asking) -> Iterator[_Job]:
-    text = ask.text("/etc/pve/jobs.cfg", "pve.backup")
-    for section in sections(text or ""):
-        if section.kind != "vzdump" or section.get("enabled", "1").lower() not in _TRUE:
-            continue
-        vmids = _numbers(section.get("vmid"))
-        if pool := section.get("pool"):
-            vmids |= _pool_members(ask, pool)
-        everything = section.get("all", "0").lower() in _TRUE
-        yield _Job(_mode(section.get("mode")), everything, vmids, _numbers(section.get("exclude")), section.get("node"))
-
-
-def _cron_jobs(ask: Asking) -> Iterator[_Job]:
-    """Lines `MIN HOUR DAY MONTH WEEKDAY root vzdump VMID… --option value …`."""
-    for line in (ask.text("/etc/pve/vzdump.cron", "pve.backup") or "").splitlines():
-        words = line.split()
-        if line.lstrip().startswith("#") or "vzdump" not in words:
-            continue
-        words = words[words.index("vzdump") + 1 :]
-        options: dict[str, str] = {}
-        vmids: set[int] = set()
-        while words:
-            word = words.pop(0)
-            if word.startswith("-"):
-                key, equals, value = word.lstrip("-").partition("=")
-                options[key] = value if equals else (words.pop(0) if words and not words[0].startswith("-") else "1")
-            else:
-                vmids |= _numbers(word)
-        everything = options.get("all", "0").lower() in _TRUE
-        if "pool" in options:
-            vmids |= _pool_members(ask, options["pool"])
-        yield _Job(
-            _mode(options.get("mode", "")),
-            everything,
-            frozenset(vmids),
-            _numbers(options.get("exclude", "")),
-            options.get("node", ""),
-        )
-
-
-def _mode(text: str) -> str:
-    """vzdump(1): snapshot unless said otherwise."""
-    return text if text in ("stop", "suspend") else "snapshot"
-
-
-def _numbers(text: str) -> frozenset[int]:
-    return frozenset(int(word) for word in re.split(r"[\s,;]+", text) if _VMIDS.fullmatch(word))
-
-
-def _pool_members(ask: Asking, pool: str) -> frozenset[int]:
-    """user.cfg has lines `pool:NAME:COMMENT:VMIDS:STORAGES:` (pve-access-control, AccessControl.pm)."""
-    for line in (ask.text("/etc/pve/user.cfg", "pve.backup") or "").splitlines():
-        parts = line.split(":")
-        if len(parts) >= 4 and parts[0] == "pool" and parts[1] == pool:
-            return _numbers(parts[3])
-    return frozenset()

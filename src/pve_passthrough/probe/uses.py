@@ -9,17 +9,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
-from ..model.facts import Boot, Display, Pve, Use, UseKind
+from ..model.facts import Boot, Display, Pve, UsbUse, Use, UseKind
 from ..model.pci import Address, Device
 from ..model.usb import UsbDevice
 from ..model.vm import Vm
 from .asking import Asking
 from .disks import Mount, RawDisk, disks
 from .network import networks
+from .usb import port_on
 
 _REASONS_SHOWN = 4
 _DISK_KEY = re.compile(r"(?:scsi|sata|virtio|ide)\d{1,2}")
+
+
+class Uses(NamedTuple):
+    """`known`: which of `disks`, `network`, `console`, `keyboard` are fully known."""
+
+    uses: tuple[Use, ...] = ()
+    known: frozenset[str] = frozenset()
+    usb: tuple[UsbUse, ...] = ()
 
 
 def probe_uses(
@@ -31,19 +41,23 @@ def probe_uses(
     pve: Pve,
     mounted: tuple[Mount, ...] | None,
     guests: Sequence[Vm] = (),
-) -> tuple[tuple[Use, ...], frozenset[str]]:
-    """(uses sorted by address and kind, which of `disks`, `network`, `console`, `keyboard` are fully known)."""
+) -> Uses:
+    """What the host needs its functions and USB devices for, sorted by place and kind."""
     of_disks, disks_known = disks(ask, mounted, boot, tuple(_raw_disks(guests, pve.node)))
     of_nets, nets_known = networks(ask, pve.node)
     of_keys, keys_known = _keyboards(ask, usb)
-    found = [Use(*disk) for disk in of_disks] + [Use(*net) for net in of_nets] + _console(display) + of_keys
+    found = [Use(*disk[:4]) for disk in of_disks] + [Use(*net[:4]) for net in of_nets] + _console(display) + of_keys
     known = {
         "disks": disks_known,
         "network": nets_known,
         "console": _console_known(ask, display),
         "keyboard": keys_known,
     }
-    return _merged(_with_physical(found, devices)), frozenset(name for name, sure in known.items() if sure)
+    on_usb = [UsbUse(port, *disk[1:4]) for disk in of_disks if (port := port_on(disk.path))]
+    on_usb += [UsbUse(port, *net[1:4]) for net in of_nets if (port := port_on(net.path))]
+    on_usb += [UsbUse(one.port, UseKind.KEYBOARD, one.name or one.id) for one in usb if one.keyboard]
+    sure = frozenset(name for name, is_sure in known.items() if is_sure)
+    return Uses(_merged(_with_physical(found, devices)), sure, tuple(dict.fromkeys(on_usb)))
 
 
 def _raw_disks(guests: Iterable[Vm], node: str | None) -> Iterator[RawDisk]:

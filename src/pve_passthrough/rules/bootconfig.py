@@ -15,6 +15,7 @@ from ..knowledge.binding import likely_driver
 from ..knowledge.kernels import build_of
 from ..model.facts import Facts, Loader
 from ..model.finding import Actor, Finding, Fix, Level
+from ..model.own import CLAIM_SCRIPT, GRUB_DROP_IN
 from ..model.pci import Device
 from ..model.texts import (
     GRUB_FILE,
@@ -36,6 +37,7 @@ from .bootfiles import (
     configured,
     early_ids,
     edit_fix,
+    find,
     grub_lines,
     modprobe_ids,
     refreshes,
@@ -194,6 +196,69 @@ def not_running(facts: Facts, request: Request) -> Iterator[Finding]:
                     (f"{source.where}: {' '.join(source.tokens)}", f"{RUNNING}: {facts.kernel.cmdline}"),
                     show("Refresh the boot loader and reboot.", *refreshes(facts), "reboot"),
                 )
+
+
+def stale_initramfs(facts: Facts, request: Request) -> Iterator[Finding]:
+    """Has the initramfs been rebuilt since these files were made?
+
+    Why: The initramfs holds a copy of /etc/modprobe.d, and the host's drivers are loaded from there. A file that was
+        made after the last rebuild does nothing at the next boot, and one that was removed since still works.
+    Look at: `lsinitramfs /boot/initrd.img-$(uname -r) | grep modprobe.d` beside `ls /etc/modprobe.d`. What was changed
+        inside a file that is in both cannot be seen so.
+    Fix: `update-initramfs -u -k all`, which rebuilds those of every kernel, then reboot.
+    Source: Debian initramfs-tools, mkinitramfs; Proxmox VE administration guide, PCI(e) passthrough.
+    """
+    inside = facts.modules.initramfs_files
+    if inside is None or facts.modules.initramfs_tool != "initramfs-tools":
+        return
+    image = f"/boot/initrd.img-{facts.kernel.release}"
+    wanted = {line.path for line in modprobe_lines(facts.files)} | {CLAIM_SCRIPT}
+    missing = [path for path in sorted(wanted) if facts.files.get(path) is not None and path not in inside]
+    listed = facts.files.get(MODPROBE_DIR) == "directory"
+    gone = [path for path in sorted(inside) if listed and path.startswith(MODPROBE_DIR) and path not in facts.files]
+    gone += [CLAIM_SCRIPT] if CLAIM_SCRIPT in inside and facts.files.get(CLAIM_SCRIPT, "") is None else []
+    rebuild = show("Rebuild it for every kernel and reboot.", "update-initramfs -u -k all", "reboot")
+    if missing:
+        yield _harm(
+            "stale-initramfs",
+            image,
+            f"{names(missing)} {are(missing)} not in the initramfs: it was built before, and the next boot does not "
+            "know of it.",
+            [f"{image}: no {path}" for path in missing],
+            rebuild,
+        )
+    if gone:
+        yield _note(
+            "stale-initramfs",
+            image,
+            f"{names(gone)} {are(gone)} gone, and still in the initramfs: it works until that is rebuilt.",
+            [f"{image}: {path}" for path in gone],
+            rebuild,
+        )
+
+
+def needless(facts: Facts, request: Request) -> Iterator[Finding]:
+    """Is intel_iommu=on still needed?
+
+    Why: Since Proxmox' kernel 6.8 Intel's IOMMU is on by default. The argument does no harm where it stands, and an
+        older kernel that is still installed needs it; but nobody has to add it, and "DMAR: IOMMU enabled" in the
+        kernel log comes from it and proves nothing.
+    Look at: `uname -r`, the loader's file.
+    Fix: Leave it, or take it out when no kernel before 6.8 is left.
+    Source: Proxmox VE administration guide, PCI(e) passthrough; kernel: drivers/iommu/intel/iommu.c.
+    """
+    build = build_of(facts.kernel.release)
+    running = any(source.path == RUNNING for source, value in find(facts, "intel_iommu") if value == "on")
+    if build is None or build[:2] < (6, 8) or not facts.iommu.on or not running:
+        return
+    for source in configured(facts):
+        if source.used and source.path != GRUB_DROP_IN and source.values("intel_iommu") == ("on",):
+            yield _note(
+                "needless",
+                source.path,
+                f"intel_iommu=on is not needed any more: kernel {facts.kernel.release} has the IOMMU on by itself.",
+                (f"{source.where}: {' '.join(source.tokens)}",),
+            )
 
 
 # --- GRUB's file -----------------------------------------------------------------------------------------------------

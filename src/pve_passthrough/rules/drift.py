@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from ..model.facts import Facts
 from ..model.finding import Actor, Finding, Fix, Level
 from ..model.hookscript import PREFIX
-from ..model.pci import Device
+from ..model.mediated import plain_type
+from ..model.pci import Address, Device
 from ..model.sighting import Sighting, Where, covers, path_of, regrouped, sightings, standing, unremembered
 from ..model.vm import Vm
 from .subject import Request, ask, guests, is_local, names, show
@@ -180,7 +181,7 @@ def remembered(facts: Facts, request: Request) -> Iterator[Finding]:
             "unnoticed.",
             (f"assignments: {gap.reason if gap else 'no run that stands has given them'}",),
             Actor.US,
-            ask("Have it remembered.", f"pve-passthrough up {unknown[0]} --vm {guest.vmid}"),
+            ask("Have it remembered.", _up(guest, unknown[0])),
         )
 
 
@@ -208,7 +209,7 @@ def guarded(facts: Facts, request: Request) -> Iterator[Finding]:
                 f"Nothing looks before the starts of guest {guest.vmid} whether its devices are still the same ones.",
                 (f"hookscript: {script or 'none'}",),
                 Actor.US,
-                ask("Have the guard put in place.", f"pve-passthrough up {known[0].address} --vm {guest.vmid}"),
+                ask("Have the guard put in place.", _up(guest, known[0].address)),
             )
 
 
@@ -244,6 +245,12 @@ def _old_place(seen: Sighting) -> str:
 def _new_place(facts: Facts, device: Device) -> str:
     path = path_of({one.address: one for one in facts.devices}, device)
     return f"{device.address}: {_kind(device)}{_below(path)}"
+
+
+def _up(guest: Vm, address: Address) -> str:
+    """The command that gives the guest again what it has: a share stays a share."""
+    kind = next((entry.mdev for entry in guest.hostpci if address in entry.addresses), "")
+    return f"pve-passthrough up {address} --vm {guest.vmid}" + (f" --mdev {kind}" if plain_type(kind) else "")
 
 
 def _below(path: str) -> str:

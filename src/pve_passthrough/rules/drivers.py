@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ..knowledge.binding import NOT_A_HOST_DRIVER, host_driver, module_of
+from ..knowledge.performance import SHEDS_LANES
 from ..model.facts import Facts
 from ..model.finding import Actor, Finding, Level
 from ..model.pci import Device
@@ -236,17 +237,19 @@ def link(facts: Facts, request: Request) -> Iterator[Finding]:
     """Has the device all the lanes that it could have?
 
     Why: A card in a slot with fewer lanes, or badly seated, moves data at a fraction of its rate, in the guest as well.
-        The number of lanes does not change when a card idles; its speed does, so the speed says nothing then. What
-        the guest shows is not the link: its virtual port claims 16 GT/s and 32 lanes.
+        The speed drops when a card idles and says nothing then; an AMD card may drop lanes with it, so its lanes are
+        judged at full speed only. What the guest shows is not the link: its virtual port claims 16 GT/s and 32 lanes.
     Look at: /sys/bus/pci/devices/ADDRESS/current_link_width and max_link_width; `lspci -vv -s ADDRESS`: LnkSta, LnkCap.
     Fix: Reseat the card, or move it to a slot with more lanes; a second card in a shared pair of slots halves both.
-    Source: kernel: Documentation/ABI/testing/sysfs-bus-pci, current_link_width; qemu-server PCI.pm (the root ports'
-        x-speed and x-width).
+    Source: kernel: Documentation/ABI/testing/sysfs-bus-pci, current_link_width; drivers/gpu/drm/amd/pm, pp_dpm_pcie
+        (its levels name speed and lanes); qemu-server PCI.pm (the root ports' x-speed and x-width).
     """
     for device in chosen(facts, request):
         lanes = device.link
         if lanes is None or not lanes.width or not lanes.max_width or lanes.width >= lanes.max_width:
             continue
+        if device.vendor in SHEDS_LANES and lanes.speed and lanes.max_speed and lanes.speed < lanes.max_speed:
+            continue  # it idles
         if device.is_display or request.addresses:
             path = f"/sys/bus/pci/devices/{device.address}"
             yield Finding(
@@ -266,7 +269,7 @@ def sriov(facts: Facts, request: Request) -> Iterator[Finding]:
     Why: vfio-pci refuses a physical function whose virtual functions exist: "Cannot bind to PF with SR-IOV enabled".
         Pass the virtual functions instead; the physical one stays with its driver.
     Look at: /sys/bus/pci/devices/ADDRESS/sriov_numvfs, and the virtfn links beside it.
-    Fix: Pass a virtual function, or write 0 to sriov_numvfs first.
+    Fix: Pass a virtual function, or `pve-passthrough sriov remove ADDRESS` first.
     Source: kernel: drivers/vfio/pci/vfio_pci_core.c, vfio_pci_core_register_device.
     """
     for device in chosen(facts, request):
@@ -278,8 +281,11 @@ def sriov(facts: Facts, request: Request) -> Iterator[Finding]:
                 str(device.address),
                 f"{device} has {device.sriov_active} virtual functions: it cannot be passed through itself.",
                 (f"{path}: {device.sriov_active}", *(f"virtual function: {vf}" for vf in device.virtual_functions[:4])),
-                Actor.US,
-                show("Pass a virtual function instead, or switch them off.", f"echo 0 > {path}"),
+                Actor.NOBODY,  # no plan for a guest takes them away on the side
+                show(
+                    "Pass a virtual function instead, or take them away.",
+                    f"pve-passthrough sriov remove {device.address}",
+                ),
             )
 
 

@@ -20,9 +20,9 @@ from ..knowledge.guestconfig import (
     HOSTPCI_MAX,
     HOSTPCI_OPTIONS,
     HV_VENDOR_ID,
-    mapping_fault,
     own_cpu,
 )
+from ..knowledge.mappings import fault, hardware_of
 from ..model.facts import Facts
 from ..model.finding import Actor, Finding, Fix, Level
 from ..model.pci import Address, Device
@@ -32,7 +32,6 @@ from .memory import unfit
 from .subject import (
     OUTPUTS_NOT,
     Request,
-    are,
     ask,
     assigned,
     card_name,
@@ -103,7 +102,7 @@ def _on(options: dict[str, str], name: str, default: str = "0") -> bool:
 
 def _devices(facts: Facts, request: Request, guest: Vm) -> list[Device]:
     """What the guest has or shall have."""
-    wanted = {address for entry in guest.hostpci for address in entry.addresses} | set(request.addresses)
+    wanted = {address for entry in guest.hostpci for address in entry.binds} | set(request.addresses)
     return [device for device in facts.devices if device.address in wanted]
 
 
@@ -646,7 +645,7 @@ def twice(facts: Facts, request: Request) -> Iterator[Finding]:
     for guest in guests(facts, request):
         owners: dict[Address, str] = {}
         for entry in guest.hostpci:
-            double = [address for address in entry.addresses if owners.setdefault(address, entry.key) != entry.key]
+            double = [address for address in entry.binds if owners.setdefault(address, entry.key) != entry.key]
             if double and not entry.mapping:
                 first = owners[double[0]]
                 yield _say(
@@ -745,36 +744,40 @@ def mapping(facts: Facts, request: Request) -> Iterator[Finding]:
     Why: At start Proxmox compares a mapping's id, subsystem-id and iommugroup with the hardware and refuses when one
         differs or is missing: "PCI device mapping invalid (hardware probably changed)". New firmware,
         kernels and the ACS override renumber groups.
-    Look at: `pvesh get /cluster/mapping/pci --check-node NODE`, /etc/pve/mapping/pci.cfg.
-    Fix: Write the present values into the mapping (Datacenter, Resource Mappings).
+    Look at: `pve-passthrough mapping check`, `pvesh get /cluster/mapping/pci --check-node NODE`.
+    Fix: `pve-passthrough mapping repair NAME`, or `pve-passthrough reassign --vm VMID` where the card has moved.
     Source: pve-guest-common, PVE/Mapping/PCI.pm, assert_valid; recorded exchanges with Proxmox VE 9.2.
     """
     for guest in guests(facts, request):
         for entry in guest.hostpci:
-            fault = _mapping_fault(facts, guest, entry) if entry.mapping else ""
-            if fault:
+            wrong = _mapping_fault(facts, guest, entry) if entry.mapping else ""
+            if wrong:
                 yield _say(
                     guest,
                     "mapping",
                     Level.HARMS,
-                    f"{_called(guest)}: mapping {entry.mapping} {fault}, so the guest does not start.",
+                    f"{_called(guest)}: mapping {entry.mapping} {wrong}, so the guest does not start.",
                     entry.key,
-                    fix=_way_to_mapping(facts, guest),
+                    fix=_way_to_mapping(facts, guest, entry.mapping),
                 )
 
 
-def _way_to_mapping(facts: Facts, guest: Vm) -> Fix:
+def _way_to_mapping(facts: Facts, guest: Vm, name: str) -> Fix:
     """Where it is remembered which card the guest was given, the mapping can follow it."""
     if standing(facts, guest):
         return ask("Let the mapping follow its device.", f"pve-passthrough reassign --vm {guest.vmid}")
-    return show("Write the present values into the mapping.", "pvesh get /cluster/mapping/pci")
+    if not any(one.name == name for one in facts.mappings):
+        return ask("Make the mapping.", f"pve-passthrough mapping create {name} DEVICE")
+    return ask("Write the present values into the mapping.", f"pve-passthrough mapping repair {name}")
 
 
 def _mapping_fault(facts: Facts, guest: Vm, entry: HostPci) -> str:
     found = next((m for m in facts.mappings if m.kind == "pci" and m.name == entry.mapping), None)
     if found is None:
-        return "" if facts.gap("mappings") or facts.gap("pve.mappings") else "does not exist"
-    return mapping_fault(found, guest.node, facts.devices)
+        return "" if facts.gap("mappings.pci") or facts.gap("mappings") else "does not exist"
+    if not is_local(facts, guest):
+        return ""
+    return fault(replace(hardware_of(facts), node=guest.node), found)
 
 
 def display(facts: Facts, request: Request) -> Iterator[Finding]:
@@ -901,97 +904,6 @@ def onboot(facts: Facts, request: Request) -> Iterator[Finding]:
                     f"A plan switches it off. Once a start is verified, back again: qm set {guest.vmid} --onboot 1",
                     up(facts, request),
                 ),
-            )
-
-
-def ha(facts: Facts, request: Request) -> Iterator[Finding]:
-    """Does high availability manage the guest?
-
-    Why: HA restarts a guest that is stopped behind its back, and moves it to nodes that may not have the device. A
-        raw host address never works elsewhere; a resource mapping works where every node of the group has an entry.
-    Look at: `ha-manager status`; /etc/pve/ha/resources.cfg.
-    Fix: Use a mapping that every node of the group has, or take the guest out of HA while working on it.
-    Source: Proxmox VE administration guide, High Availability; Resource Mapping; qemu-server QemuMigrate.pm.
-    """
-    for guest in guests(facts, request):
-        if not guest.ha_managed or not (guest.hostpci or request.addresses):
-            continue
-        raw = [entry.key for entry in guest.hostpci if not entry.mapping]
-        new = bool(request.addresses) and not assigned(guest, request)
-        yield _say(
-            guest,
-            "ha",
-            Level.HARMS if new else Level.NOTE,
-            f"{_called(guest)} is managed by HA"
-            + (
-                ", which starts it by itself, also before its new device was ever seen to work."
-                if new
-                else f", and {names(raw)} {are(raw)} on this node only."
-                if raw
-                else "; every node needs the mapping."
-            ),
-            *raw[:1],
-            fix=show(
-                "Take it out meanwhile, and back with --state started; give it a mapping that every node has.",
-                f"ha-manager set vm:{guest.vmid} --state ignored",
-            ),
-        )
-
-
-def backup(facts: Facts, request: Request) -> Iterator[Finding]:
-    """Does a backup job touch the device?
-
-    Why: The backup of a stopped guest starts QEMU paused with its devices: they are bound and reset, and it fails
-        when another guest has them. Mode stop power-cycles the guest and the card. Mode snapshot on a running guest
-        is fine.
-    Look at: /etc/pve/jobs.cfg; Datacenter, Backup.
-    Fix: Use mode snapshot and keep the guest running at that time.
-    Source: qemu-server VZDump/QemuServer.pm; Proxmox VE administration guide, Backup and Restore.
-    """
-    for guest in guests(facts, request):
-        mode = facts.pve.backup_vmids.get(guest.vmid)
-        if mode is None or not (guest.hostpci or request.addresses):
-            continue
-        if guest.running is False or mode != "snapshot":
-            what = f"in mode {mode}" if mode != "snapshot" else "and stopped now"
-            yield Finding(
-                "guests.backup",
-                Level.NOTE,
-                f"vm:{guest.vmid}",
-                f"{_called(guest)} is in a backup job {what}: that starts it with its devices, "
-                "which are bound and reset.",
-                (f"/etc/pve/jobs.cfg: guest {guest.vmid}, mode {mode}",),
-                Actor.US,
-                show("Use mode snapshot and keep the guest running at that time."),
-            )
-
-
-def snapshots(facts: Facts, request: Request) -> Iterator[Finding]:
-    """Can the guest still be hibernated and snapshotted with memory?
-
-    Why: A device's state cannot be saved: hibernate is refused, snapshots with memory fail, live migration works only
-        for mappings that are marked capable. Snapshots of the disks and backups of a running guest work.
-    Look at: `lock: suspended` or `vmstate:` in the configuration.
-    Fix: Resume and shut down a hibernated guest first; take snapshots without memory.
-    Source: qemu-server changelog 7.2-5 and 8.3.9; QEMU hw/vfio/migration.c.
-    """
-    for guest in guests(facts, request):
-        if guest.lock == "suspended" or guest.value("vmstate"):
-            yield _say(
-                guest,
-                "snapshots",
-                Level.HARMS,
-                f"{_called(guest)} is hibernated: its saved state does not know the device.",
-                "lock",
-                "vmstate",
-                fix=show("Resume it and shut it down.", f"qm resume {guest.vmid}", f"qm shutdown {guest.vmid}"),
-            )
-        elif request.addresses and not assigned(guest, request):
-            yield _say(
-                guest,
-                "snapshots",
-                Level.NOTE,
-                f"{_called(guest)} can neither hibernate nor be snapshotted with memory once it has a device.",
             )
 
 

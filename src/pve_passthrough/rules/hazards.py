@@ -8,13 +8,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from ..model.blast import blast_radius
-from ..model.facts import Facts, UseKind
+from ..model.facts import Facts, ResourceMapping, UseKind
 from ..model.finding import Actor, Finding, Level
 from ..model.lent import lent_to
+from ..model.mappings import lines_of
 from ..model.pci import Address, Device
 from ..model.vm import Vm
+from .pools import pool_has_room, roomy_pool, shared_pool
+from .storage import pool_steps
 from .subject import OUTPUTS_NOT, Request, assigned, chosen, is_local, names, reason, show, taken, uses
 
 __all__ = ["blast_radius"]
@@ -104,7 +108,7 @@ def pool_disk(facts: Facts, request: Request) -> Iterator[Finding]:
     Fix: Export the pool first and keep the host from importing it, or pass another controller.
     Source: pve-common SysFSTools.pm, pci_dev_group_bind_to_vfio; Proxmox VE administration guide, ZFS on Linux.
     """
-    yield from _loss(
+    for finding in _loss(
         facts,
         request,
         "hazards.pool-disk",
@@ -113,7 +117,10 @@ def pool_disk(facts: Facts, request: Request) -> Iterator[Finding]:
         "carries disks of a pool",
         "never",
         "Export the pool and keep the host from importing it, or pass another controller.",
-    )
+    ):
+        steps = pool_steps(facts, Address.parse(finding.subject))
+        way = show("If the pool is meant to go to the guest, let the host go of it first, then try again:", *steps)
+        yield replace(finding, fix=way) if steps else finding
 
 
 def data_disk(facts: Facts, request: Request) -> Iterator[Finding]:
@@ -195,6 +202,27 @@ def bridge_net(facts: Facts, request: Request) -> Iterator[Finding]:
         "is the port of a bridge",
         "bridge-net",
         "Take the port out of the bridge first.",
+    )
+
+
+def storage_net(facts: Facts, request: Request) -> Iterator[Finding]:
+    """Would the guest take the network card that leads to the host's storage?
+
+    Why: Guests with disks on NFS, SMB or iSCSI hang when the way there is gone, backups fail, and whatever waits for
+        such a mount cannot be stopped.
+    Look at: `findmnt -t nfs,nfs4,cifs`, `iscsiadm -m session`, `ip route get ADDRESS`.
+    Fix: Move the storage's address to another card first.
+    Source: pve-common SysFSTools.pm, pci_dev_group_bind_to_vfio; Proxmox VE administration guide, Storage: NFS, iSCSI.
+    """
+    yield from _loss(
+        facts,
+        request,
+        "hazards.storage-net",
+        UseKind.STORAGE_NET,
+        Level.HARMS,
+        "leads to storage that the host uses",
+        "storage-net",
+        "Move the way to that storage to another card first.",
     )
 
 
@@ -325,7 +353,11 @@ def guest_conflict(facts: Facts, request: Request) -> Iterator[Finding]:
         if guest.vmid == request.vmid or not is_local(facts, guest):
             continue
         for key, hit in _claims(guest, radius):
-            yield _conflict(guest, key, hit, settled)
+            pool = shared_pool(facts, guest, key, mine, hit)
+            if pool is None:
+                yield _conflict(guest, key, hit, settled)
+            elif not pool_has_room(facts, pool, request.vmid):
+                yield _pool_is_empty(facts, guest, pool, hit)
 
 
 def _claims(guest: Vm, radius: dict[Address, Device]) -> Iterator[tuple[str, list[Device]]]:
@@ -350,12 +382,28 @@ def _conflict(guest: Vm, key: str, hit: list[Device], settled: bool) -> Finding:
     )
 
 
+def _pool_is_empty(facts: Facts, guest: Vm, pool: ResourceMapping, hit: list[Device]) -> Finding:
+    count = len(lines_of(pool, facts.pve.node))
+    return Finding(
+        "hazards.guest-conflict",
+        Level.BLOCKS,
+        str(hit[0].address),
+        f"All {count} members of the pool {pool.name} are taken by running guests, {guest.name} ({guest.vmid}) among "
+        "them.",
+        (f"/etc/pve/nodes/{guest.node}/qemu-server/{guest.vmid}.conf: mapping={pool.name}",),
+        Actor.NOBODY,
+        show("Stop one of them, or add a member.", f"pve-passthrough mapping add {pool.name} DEVICE"),
+        "guest-conflict",
+    )
+
+
 def _twice(facts: Facts) -> Iterator[Finding]:
     """Without a request: devices that more than one guest of this node claims."""
     owners: dict[Address, list[Vm]] = {}
     for guest in facts.guests or ():
         if is_local(facts, guest):
-            for address in sorted({address for entry in guest.hostpci for address in entry.addresses}):
+            own = (entry for entry in guest.hostpci if not roomy_pool(facts, entry))
+            for address in sorted({address for entry in own for address in entry.binds}):
                 owners.setdefault(address, []).append(guest)
     for address, claimants in sorted(owners.items()):
         if len(claimants) > 1:

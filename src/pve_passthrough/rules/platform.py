@@ -84,7 +84,7 @@ def iommu(facts: Facts, request: Request) -> Iterator[Finding]:
 
 def _iommu_off(facts: Facts, command: str) -> Finding:
     """Why it is off decides who can mend it."""
-    evidence = ["/sys/class/iommu: empty", *_table_lines(facts)]
+    evidence = ["/sys/class/iommu: empty", *_table_lines(facts), *_processor_lines(facts)]
     table = _table(facts)
     if table is False:
         switch = {INTEL: "VT-d", AMD: "AMD-Vi (often named IOMMU)"}.get(facts.cpu.vendor or "", "VT-d or AMD-Vi")
@@ -180,6 +180,20 @@ def _table(facts: Facts) -> bool | None:
     if facts.cpu.vendor == AMD:
         return firmware.ivrs
     return False if firmware.dmar is False and firmware.ivrs is False else None
+
+
+def _processor_lines(facts: Facts) -> list[str]:
+    """VT-x and SVM are other switches than VT-d and AMD-Vi, and people take one for the other.
+
+    Source: kernel, arch/x86/kernel/cpu/feat_ctl.c and Documentation/arch/x86/cpuinfo.rst: the flag is missing when the
+    firmware has switched it off.
+    """
+    if not facts.cpu.flags or facts.cpu.vendor not in (INTEL, AMD):
+        return []
+    flag, switch = ("vmx", "VT-x") if facts.cpu.vendor == INTEL else ("svm", "SVM")
+    there = flag in facts.cpu.flags
+    said = f"{switch} is on, which is another switch" if there else f"{switch} is switched off in the firmware, too"
+    return [f"/proc/cpuinfo: {flag if there else f'no {flag}'}: {said}"]
 
 
 def _table_lines(facts: Facts) -> list[str]:

@@ -22,10 +22,14 @@ OUTPUTS_NOT = 0x0302
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What the check is about: `addresses` to pass through, `vmid` the guest; both empty: the host as a whole."""
+    """What the check is about: `addresses` and `usb` to pass through, `vmid` the guest; all empty: the whole host."""
 
     addresses: tuple[Address, ...] = ()
     vmid: int | None = None
+    usb: tuple[str, ...] = ()
+    """Ports of single USB devices."""
+    share: str = ""
+    """Type of which a share is asked for: the addresses stay with the host, only the rules `vgpu` judge them."""
 
 
 RuleFunction = Callable[[Facts, Request], Iterator[Finding]]
@@ -50,7 +54,7 @@ def chosen(facts: Facts, request: Request) -> tuple[Device, ...]:
     wanted = frozenset(request.addresses) or claimed(facts, request.vmid)
     if wanted:
         return tuple(device for device in facts.devices if device.address in wanted)
-    if request.vmid is not None:
+    if request.vmid is not None or request.usb:
         return ()
     return tuple(device for device in facts.devices if device.is_display and device.physical_function is None)
 
@@ -58,7 +62,7 @@ def chosen(facts: Facts, request: Request) -> tuple[Device, ...]:
 def claimed(facts: Facts, vmid: int | None) -> frozenset[Address]:
     """Functions that the guest's configuration takes."""
     guest = None if vmid is None else facts.guest(vmid)
-    return frozenset(address for entry in guest.hostpci for address in entry.addresses) if guest else frozenset()
+    return frozenset(address for entry in guest.hostpci for address in entry.binds) if guest else frozenset()
 
 
 def taken(facts: Facts, request: Request) -> tuple[Device, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..lab import Lab
-from . import handover, main_job, package, power_cuts, topologies, twins
+from . import devices, handover, main_job, package, power_cuts, topologies, twins
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,7 @@ ALL = (
     Scenario("twins", "one of two identical cards by its address; a kernel argument", 310, twins.run),
     Scenario("power-cuts", "the plug is pulled at three moments of apply; Debian 13", 460, power_cuts.run),
     Scenario("handover", "the host's own display to a guest and back; a failed start heals", 160, handover.run),
+    Scenario("devices", "virtual functions, USB, NVMe and shares: to a guest and back", 360, devices.run),
     Scenario("zoo", "every kind of slot and its group; binding at run time; a group not viable", 80, topologies.zoo),
     Scenario("amd", "groups on an AMD IOMMU", 65, topologies.amd),
     Scenario("virtio-iommu", "groups on a virtio-iommu", 65, topologies.virtio),

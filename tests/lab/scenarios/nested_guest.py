@@ -12,9 +12,6 @@ from ..programs import LabError
 from ..stand_in import VMID
 
 _PATIENCE = "240"
-TABLET = "0627:0001"
-STICKS = ("2-2", "2-3")
-"""QEMU's tablet by its IDs; two sticks that share all IDs, by the ports of bus 2 (see `hardware`)."""
 
 
 def verified(machine: Machine, kernel: Answers, card: tuple[str, ...]) -> None:
@@ -71,21 +68,3 @@ def usb_ids(machine: Machine) -> list[str]:
     """`vvvv:dddd` of each device that the nested guest's kernel lists."""
     script = "for d in /sys/bus/usb/devices/*/idVendor; do echo $(cat $d):$(cat ${d%Vendor}Product); done"
     return in_guest(machine, "sh", "-c", script).split()
-
-
-def usb_arrives(machine: Machine) -> None:
-    """One device by its IDs and one of two twins by its port: hot-plugging is not tried, so the guest starts anew."""
-    stopped(machine)
-    port = STICKS[1]
-    qm(machine, "set", "--usb0", f"host={TABLET}", "--usb1", f"host={port}")
-    serial = machine.read(f"/sys/bus/usb/devices/{port}/serial").strip()
-    try:
-        qm(machine, "start")
-        await_agent(machine)
-        found = usb_ids(machine)
-        assert TABLET in found, found
-        script = "cat /sys/bus/usb/devices/*/serial"
-        serials = in_guest(machine, "sh", "-c", script).split()
-        assert serial in serials, f"{serial} is not among {serials}"
-    finally:
-        qm(machine, "set", "--delete", "usb0,usb1")

@@ -48,7 +48,8 @@ def _how(command: _Command) -> Callable[..., Any]:
     @click.option("--alone", is_flag=True, help="Only the functions named, without a card's own sound and USB.")
     @click.option(
         "--tweak", "tweaks", multiple=True, metavar="NAME",
-        help="hide-hypervisor, ignore-msrs, no-rom-bar or split-lock; few guests need one; repeatable.",
+        help="hide-hypervisor, ignore-msrs, no-rom-bar, split-lock, msix-relocation or disable-denylist; few guests "
+        "need one; repeatable.",
     )  # fmt: skip
     @click.option(
         "--lend-display", is_flag=True,
@@ -58,9 +59,18 @@ def _how(command: _Command) -> Callable[..., Any]:
         "--inside", metavar="SYSTEM", default="",
         help="Let cloud-init install the driver at the guest's first boot: ubuntu-24.04, debian-13:transcode, …",
     )  # fmt: skip
+    @click.option(
+        "--mapping", metavar="NAME", default="",
+        help="Give the card through this resource mapping, which is made when it is not there.",
+    )  # fmt: skip
+    @click.option(
+        "--mdev", metavar="TYPE", default="",
+        help="A share of this type instead of the device itself: see `pve-passthrough vgpu list`.",
+    )  # fmt: skip
     @functools.wraps(command)
     def told(*args: Any, **given: Any) -> Any:
-        how = {name: given.pop(name) for name in ("accept", "alone", "tweaks", "lend_display", "inside")}
+        names = ("mdev", "mapping", "accept", "alone", "tweaks", "lend_display", "inside")
+        how = {name: given.pop(name) for name in names}
         return command(*args, how=how, **given)
 
     return told
@@ -273,7 +283,7 @@ def undo(ctx: click.Context, run_id: str | None, yes: bool, form: str) -> int:
 
     host = host_of(ctx)
     app.may_change(host)
-    _show_undo(app.history(host).runs, run_id)
+    _show_undo(host, app.history(host).runs, run_id)
     _confirm("Take it back?", yes)
     done = app.undo(host, run_id)
     _show_run(done, form)
@@ -391,10 +401,16 @@ def _show_run(done: Run, form: str = "") -> None:
         people.run(people.console(err=not form), done)
 
 
-def _show_undo(all_runs: Iterable[Run], run_id: str | None) -> None:
-    """The diffs of the way back, of the run that `undo` would choose."""
+def _show_undo(host: Host, all_runs: Iterable[Run], run_id: str | None) -> None:
+    """The diffs of the way back, of the run that `undo` would choose, and which other guests it leaves in the lurch."""
+    from ... import app
+    from ...app.hooks import left_without
     from ..render import text as people
 
     named = [one for one in all_runs if one.plan.id == run_id or (run_id is None and one.phase is not Phase.UNDONE)]
     if named:
         people.plan(people.console(err=True), named[-1].plan.inverse())
+        for vm in left_without(app.look(host), named[-1]):
+            told = f"{vm.name} ({vm.vmid}) names the hookscript that goes, and will not start without it."
+            click.secho(printable(told), err=True, bold=True)
+            click.echo(f"  → first: pve-passthrough lifecycle --vm {vm.vmid} --guard", err=True)

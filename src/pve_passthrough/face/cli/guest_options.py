@@ -58,13 +58,13 @@ def guest_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def wanted(facts: Facts, guest: Mapping[str, Any], vmid: int | None, words: Sequence[str] = ()) -> Wanted:
     """What was asked for. `words`: the devices that the guest is made for."""
-    from ...app import resolve
+    from ...app import pci_words, resolve
     from ...planning.guest_wanted import Wanted
 
     named = dict(guest)
     if "numa_of" in named:
         named["numa_of"] = resolve(facts, (named["numa_of"],))[0]
-    return Wanted(vmid=vmid, devices=resolve(facts, words), **named)
+    return Wanted(vmid=vmid, devices=resolve(facts, pci_words(facts, words)), **named)
 
 
 def spelled(guest: Mapping[str, Any]) -> str:

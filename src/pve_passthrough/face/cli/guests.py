@@ -182,9 +182,10 @@ def stays(vmid: int) -> Iterator[None]:
 
 def told(host: Host, vmid: int, profile: str, code: int) -> int:
     """Say what is next, or what stays when the plan did not hold."""
+    from ...app import prefix
     from ...planning.new_guest import remove_command
 
-    program = "pve-passthrough" if host.name == "local" else f"pve-passthrough --host {host.name}"
+    program = prefix(host.name)
     if code == Exit.FINE:
         click.echo("It starts with its device. Set it up on its virtual display (the guest's Console), then:", err=True)
         click.echo(f"  {program} verify --vm {vmid}", err=True)

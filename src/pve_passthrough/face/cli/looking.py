@@ -82,16 +82,22 @@ def devices(ctx: click.Context, words: tuple[str, ...], shape: str | None, form:
 @click.command()
 @click.argument("rule", required=False)
 def explain(rule: str | None) -> int:
-    """The page of RULE: why it matters, where to look, how to mend it, and the source. Without RULE: all names."""
+    """The page of RULE, or of a cause that diagnose names: why it matters, where to look, how to mend it, and the
+    source. Without RULE: all names, those of causes last."""
     from ... import rules
+    from ...app import causes
 
+    names = (*rules.page_ids(), *causes.names())
     if rule is None:
-        for name in rules.page_ids():
+        for name in names:
             click.echo(name)
         return Exit.FINE
     page = rules.page(rule)
+    if page is None and (told := causes.page(rule)) is not None:
+        click.echo(told)
+        return Exit.FINE
     if page is None:
-        near = ", ".join(name for name in rules.page_ids() if rule.split(".")[-1] in name)
+        near = ", ".join(name for name in names if rule.rpartition(".")[2] in name)
         raise Failure(
             "explain.unknown", f"There is no page {rule!r}.",
             hint=f"Near: {near}" if near else "List them: pve-passthrough explain", code=Exit.USAGE,
@@ -104,8 +110,9 @@ def explain(rule: str | None) -> int:
 @click.option("-o", "--output", default="capture.tar.gz", show_default=True, type=click.Path(dir_okay=False))
 @click.option("--not-redacted", is_flag=True, help="Keep serials, addresses, names. For your own eyes only.")
 @click.option("--force", is_flag=True, help="Replace an existing file.")
+@click.option("--logs", is_flag=True, help="What diagnose reads too: kernel log, tasks of guests with devices.")
 @click.pass_context
-def capture(ctx: click.Context, output: str, not_redacted: bool, force: bool) -> int:
+def capture(ctx: click.Context, output: str, not_redacted: bool, force: bool, logs: bool) -> int:
     """Record every question and answer of a deep look at this host.
 
     Serial numbers, MAC and IP addresses, UUIDs, names, keys and cloud-init passwords are replaced before anything is
@@ -115,7 +122,7 @@ def capture(ctx: click.Context, output: str, not_redacted: bool, force: bool) ->
 
     if os.path.exists(output) and not force:
         raise Failure("capture.exists", f"Nothing was written: {output} exists.", hint="Use --force or another name.")
-    data = app.capture(host_of(ctx), redacted=not not_redacted)
+    data = app.capture(host_of(ctx), redacted=not not_redacted, logs=logs)
     try:
         with open(output, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as stream:
             stream.write(data)

@@ -69,6 +69,37 @@ def move(directory: str, old: str, new: str) -> int:
     return Exit.FINE
 
 
+@sim.command()
+@click.argument("directory", type=click.Path(exists=True, file_okay=False))
+@click.option("--unplug", "pulled", metavar="PORT", help="Pull what is plugged into PORT.")
+@click.option("--plug", "port", metavar="PORT", help="Plug in what was pulled, into PORT; with --id, a new device.")
+@click.option("--from", "old", metavar="PORT", help="With --plug: the port that it was pulled from, if another.")
+@click.option("--id", "ids", metavar="VVVV:PPPP", help="With --plug: a new device; else what the one in --at becomes.")
+@click.option("--name", default="", help="With --plug --id: what the new device calls itself.")
+@click.option("--at", metavar="PORT", help="With --id alone: the device that comes back as another one.")
+def usb(
+    directory: str, pulled: str | None, port: str | None, old: str | None, ids: str | None, name: str, at: str | None
+) -> int:
+    """Pull and plug USB devices of a running machine: --unplug 1-4, --plug 1-5 --from 1-4, --at 2-1 --id 18d1:9302."""
+    from ... import app
+    from ...host import simulated
+
+    host = app.open_host(f"sim:{directory}")
+    assert isinstance(host, simulated.Simulated)
+    if not (pulled or port or (at and ids)):
+        raise click.UsageError("Say --unplug PORT, --plug PORT, or --at PORT --id VVVV:PPPP.")
+    if pulled:
+        simulated.unplug(host.world, pulled)
+        click.echo(f"{directory}: nothing is plugged into {pulled} any more.")
+    if port:
+        simulated.plug(host.world, port, pulled=old or "", ids=ids or "", name=name)
+        click.echo(f"{directory}: plugged into {port}.")
+    if at and ids and not port:
+        simulated.become(host.world, at, ids)
+        click.echo(f"{directory}: what is in {at} is {ids} now.")
+    return Exit.FINE
+
+
 @sim.command(name="exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.argument("directory", type=click.Path(exists=True, file_okay=False))
 @click.argument("words", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- COMMAND...")

@@ -144,6 +144,7 @@ def plan(made: Plan) -> Values:
         "goal": made.goal,
         "vmid": made.vmid,
         "devices": dict(made.devices),
+        "usb": dict(made.usb),
         "identities": [
             {
                 "address": str(one.address),

@@ -17,7 +17,7 @@ from rich.tree import Tree
 
 from ...app import Checked, Planned, Proof
 from ...change import Listing, boot_unit
-from ...guest import Outcome
+from ...guest import Outcome, Rung
 from ...model.facts import Facts
 from ...model.finding import Finding, Level, Verdict
 from ...model.pci import NO_GROUP, Address, Device
@@ -122,7 +122,7 @@ def machine_line(facts: Facts) -> str:
 
 
 def finding(out: Console, one: Finding, *, said_below: bool = False) -> None:
-    """Message, rule, evidence, the way out. `said_below`: the `up` command stands once, at the end of the page."""
+    """Message, rule, evidence, the way out. `said_below`: the plain `up` command stands once, at the page's end."""
     mark, style = _LEVELS[one.level]
     body = _one(one.message, style="bold" if one.level in (Level.BLOCKS, Level.HARMS) else "")
     body.append(f"  {one.rule}", style="not bold dim")
@@ -137,7 +137,7 @@ def finding(out: Console, one: Finding, *, said_below: bool = False) -> None:
     if one.fix is not None:
         _line(out, Text.assemble(("fix: ", "cyan"), printable(one.fix.text)), 4)
         for command in one.fix.commands:
-            if said_below and command.startswith("pve-passthrough up "):
+            if said_below and command.startswith("pve-passthrough up ") and " --tweak " not in command:
                 continue
             _line(out, _one(f"$ {command}"), 6)
     if one.hazard and one.hazard != "never":
@@ -295,7 +295,11 @@ def history(out: Console, listing: Listing) -> None:
 
 
 def proof(out: Console, result: Proof) -> None:
-    for rung in result.rungs:
+    rungs(out, result.rungs)
+
+
+def rungs(out: Console, climbed: Iterable[Rung]) -> None:
+    for rung in climbed:
         mark, style = _OUTCOMES[rung.outcome]
         out.print(Text.assemble((f"{mark} L{rung.level} {rung.name:<7}", style), printable(rung.message)))
         for line in rung.evidence:

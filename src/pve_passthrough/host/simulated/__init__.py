@@ -20,11 +20,28 @@ from .world import STATE, SysfsError, World, replace_quickly
 if TYPE_CHECKING:
     from .spec import MachineSpec
 
-__all__ = ["SEEDS", "Simulated", "World", "create", "create_from", "finish_boot", "move", "power_cut", "power_on"]
+__all__ = [
+    "SEEDS",
+    "Simulated",
+    "World",
+    "become",
+    "create",
+    "create_from",
+    "finish_boot",
+    "move",
+    "plug",
+    "power_cut",
+    "power_on",
+    "unplug",
+]
 
 SEEDS = (
     "default", "intel-6.5-grub", "intel-zfs", "amd-secureboot", "mixed", "bios-grub", "twins", "shared-sata",
-    "only-display", "rtx-3080", "p40-node", "amd-apu", "intel-igpu", "arc", "polaris",
+    "only-display", "rtx-3080", "p40-node", "amd-apu", "intel-igpu", "arc", "polaris", "usb-desk", "storage-node",
+    "sriov-nic", "sriov-igpu",
+    "containers", "containers-nvidia",
+    "gvt-g", "vgpu-node", "vgpu-bare", "vgpu-old",
+    "slow-guest", "quick-guest",
 )  # fmt: skip
 """Names of the built-in machines."""
 
@@ -207,6 +224,30 @@ def move(world: World, old: str, new: str) -> None:
     from . import moving
 
     moving.move(world, old, new)
+
+
+def unplug(world: World, port: str) -> None:
+    """Pull a USB device from its port. Raises Failure."""
+    from . import usb_plugging
+
+    usb_plugging.unplug(world, port)
+
+
+def plug(world: World, port: str, *, pulled: str = "", ids: str = "", name: str = "") -> None:
+    """Plug in the USB device that was pulled from `pulled` (default: from this port), or a new one. Raises Failure."""
+    from . import usb_plugging
+
+    if ids:
+        usb_plugging.plug_new(world, port, ids, name)
+    else:
+        usb_plugging.plug(world, port, pulled=pulled)
+
+
+def become(world: World, port: str, ids: str) -> None:
+    """The USB device in this port comes back with another vendor:product. Raises Failure."""
+    from . import usb_plugging
+
+    usb_plugging.become(world, port, ids)
 
 
 def finish_boot(world: World) -> None:

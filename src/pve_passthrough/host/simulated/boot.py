@@ -17,10 +17,10 @@ import shutil
 import uuid
 from typing import Any
 
-from . import bars, display, dkms, initramfs, kernel, loaders, modprobe, udev
-from .world import DEVICES, DRIVERS, World
+from . import bars, display, dkms, initramfs, journal, kernel, loaders, mediated, modprobe, sriov, udev, zfs
+from .world import DEVICES, DRIVERS, World, denied
 
-SURVIVES = frozenset({"tasks", "boots"})
+SURVIVES = frozenset({"tasks", "boots", "journal"})
 """Keys of state.json that a start keeps; everything else is volatile."""
 
 MODULES_LOAD = (
@@ -30,6 +30,8 @@ MODULES_LOAD = (
     "/usr/lib/modules-load.d",
 )
 OUR_UNIT = "pve-passthrough"
+OTHER_UNITS = "pve-passthrough-sriov-"
+"""Units that run this program at a start, after the one for unfinished runs and before guests start."""
 
 
 def power_cut(world: World) -> None:
@@ -65,6 +67,7 @@ def power_on(world: World, cmdline: str | None = None) -> None:
         return
     booted.root()
     booted.settle()
+    zfs.at_boot(world)
     state = world.state()
     state["dmesg"] = [f"Linux version {entry.release}", f"Command line: {line}", *log, *booted.log]
     state["boots"] = state.get("boots", 0) + 1
@@ -72,8 +75,10 @@ def power_on(world: World, cmdline: str | None = None) -> None:
     world.save_state(state)
     udev.trigger(world)
     display.settle(world, fresh=True)
+    mediated.after_boot(world)
     _unpin(world)
     if not state["boot_unit_due"]:
+        _start_ours(world)
         start_guests(world)
 
 
@@ -83,15 +88,21 @@ def finish_boot(world: World) -> None:
     if state.pop("boot_unit_due", False):
         state["boot_unit_due"] = False
         world.save_state(state)
+        _start_ours(world)
         start_guests(world)
 
 
 def _forget(world: World) -> None:
+    for name in world.names("/run/qemu-server"):
+        if name.endswith(".pid") and (pid := (world.text(f"/run/qemu-server/{name}") or "").strip()).isdecimal():
+            world.forget_process(int(pid))
+    sriov.power_off(world)
     state = world.state()
     for path, text in state.get("attributes", {}).items():
         if world.exists(path):
             world.put(path, text)
-    world.save_state({key: value for key, value in state.items() if key in SURVIVES})
+    kept = {**state, "journal": journal.put_away(state)}
+    world.save_state({key: value for key, value in kept.items() if key in SURVIVES})
     run = world.tree.real("/run")
     for name in os.listdir(run) if os.path.isdir(run) else ():
         place = f"{run}/{name}"
@@ -196,6 +207,7 @@ def _show_groups(world: World, groups: dict[str, int], line: str) -> None:
             shutil.rmtree(world.tree.real(f"{place}/{name}"))
     for name in wanted:
         world.put(f"{place}/{name}/type", kind + "\n")
+        world.put(f"{place}/{name}/reserved_regions", _reserved(world, name, words))
     for address in world.addresses():
         home = world.device_directory(address)
         number = groups.get(address)
@@ -208,6 +220,15 @@ def _show_groups(world: World, groups: dict[str, int], line: str) -> None:
         world.put_link(f"{home}/iommu_group", target)
         if number is not None:
             world.put_link(f"{place}/{number}/devices/{address}", f"../../../../{home.removeprefix('/sys/')}")
+
+
+def _reserved(world: World, group: str, words: list[str]) -> str:
+    """The interrupts' window, and what the firmware wants mapped one to one; told to relax, the kernel takes that wish
+    for no more than one (Proxmox kernel patch 0009; ABI/testing/sysfs-kernel-iommu_groups)."""
+    lines = [*world.machine().get("reserved", {}).get(group, ()), "0x00000000fee00000 0x00000000feefffff msi"]
+    relaxed = any(w.startswith("intel_iommu=") and "relax_rmrr" in w[12:].split(",") for w in words)
+    text = "".join(f"{line}\n" for line in lines)
+    return text.replace(" direct\n", " direct-relaxable\n") if relaxed else text
 
 
 def _unlist(world: World, number: str, address: str) -> None:
@@ -312,6 +333,8 @@ class _Booting:
 
     def _fits(self, driver: str, address: str) -> bool:
         """The same law as World.fits, before anything is written."""
+        if driver == "vfio-pci" and denied(self.ids[address], self.options.get("vfio_pci", "")):
+            return False
         if address in self.override:
             return self.override[address] == driver
         if self.ids[address] in self.dynamic.get(driver, ()):
@@ -356,9 +379,20 @@ def _unit_due(world: World) -> bool:
         if not target.endswith((".wants", ".requires")):
             continue
         for name in world.names(f"/etc/systemd/system/{target}"):
-            if name.startswith(OUR_UNIT) and _condition_holds(world, name):
+            due = name.startswith(OUR_UNIT) and not name.startswith(OTHER_UNITS)
+            if due and _condition_holds(world, name):
                 return True
     return False
+
+
+def _start_ours(world: World) -> None:
+    """Enabled units of ours whose condition holds; what a unit says goes to the log, and a failed one stops nothing."""
+    from . import systemd
+
+    wanted = world.names("/etc/systemd/system/multi-user.target.wants")
+    for name in wanted:
+        if name.startswith(OTHER_UNITS) and _condition_holds(world, name):
+            systemd.run_unit(world, name)
 
 
 def _condition_holds(world: World, name: str) -> bool:
@@ -394,3 +428,7 @@ def start_guests(world: World) -> None:
         lines = (world.text(f"/etc/pve/nodes/{node}/qemu-server/{name}") or "").split("\n[", 1)[0].splitlines()
         if name.endswith(".conf") and any(line.replace(" ", "") == "onboot:1" for line in lines):
             programs.start(world, ["qm", "start", name.removesuffix(".conf")])
+    for name in world.names(f"/etc/pve/nodes/{node}/lxc"):
+        head = (world.text(f"/etc/pve/nodes/{node}/lxc/{name}") or "").split("\n[", 1)[0]
+        if name.endswith(".conf") and "onboot: 1" in head.splitlines():
+            programs.start(world, ["pct", "start", name.removesuffix(".conf")])

@@ -12,8 +12,8 @@ import os
 from typing import Any
 
 from ...errors import Exit, Failure
-from . import boot, etc, initramfs, loaders, sysfs
-from .spec import MachineSpec
+from . import boot, etc, initramfs, loaders, mediated, sysfs, zfs
+from .spec import MachineSpec, PciSpec
 from .world import World
 
 
@@ -26,6 +26,8 @@ def create(directory: str, seed: str | MachineSpec) -> World:
     etc.lay_down(world, spec)
     for path, text in spec.files.items():
         world.put(path, text)
+    zfs.write_cache(world, spec.pools) if spec.pools else None
+    mediated.lay_down(world, spec.mediated)
     first_boot(world)
     return world
 
@@ -56,11 +58,18 @@ def first_boot(world: World) -> None:
 
 
 def _seed(name: str) -> MachineSpec:
+    from .container_seeds import CONTAINER_SEEDS
     from .graphics_seeds import GRAPHICS_SEEDS
+    from .performance_seeds import PERFORMANCE_SEEDS
     from .reset_seeds import RESET_SEEDS
     from .seeds import SEEDS
+    from .sriov_seeds import SRIOV_SEEDS
+    from .storage_seeds import STORAGE_SEEDS
+    from .usb_seeds import USB_SEEDS
+    from .vgpu_seeds import VGPU_SEEDS
 
-    machines = SEEDS | GRAPHICS_SEEDS | RESET_SEEDS
+    machines = SEEDS | GRAPHICS_SEEDS | STORAGE_SEEDS | RESET_SEEDS
+    machines |= SRIOV_SEEDS | CONTAINER_SEEDS | VGPU_SEEDS | USB_SEEDS | PERFORMANCE_SEEDS
     if name not in machines:
         raise Failure(
             "sim.unknown-seed",
@@ -90,6 +99,7 @@ def _machine(spec: MachineSpec) -> dict[str, Any]:
         "early": sorted({device.module for device in spec.devices if device.early and device.module}),
         "cpu": {"vendor": spec.cpu_vendor},
         "firmware": {"uefi": spec.uefi, "secure_boot": spec.secure_boot, "iommu": True},
+        "sriov": {device.address: _sriov(spec, device) for device in spec.devices if device.sriov},
         "esps": [{"uuid": esp.uuid, "grub": esp.grub} for esp in spec.esps],
         "boot_order": [esp.uuid for esp in spec.esps] or ["disk"],
         "root": "root=ZFS=" if spec.root.value == "zfs" else "root=/dev/mapper/pve-root",
@@ -97,12 +107,31 @@ def _machine(spec: MachineSpec) -> dict[str, Any]:
         "screens": {address: list(screen) for address, screen in spec.screens.items()},
         "classes": sysfs.class_links(spec),
         "zpool": {"rpool": list(spec.root_partitions)} if spec.root.value == "zfs" else {},
+        "pools": {name: list(members) for name, members in spec.pools.items()},
+        "contents": {name: list(found) for name, found in spec.contents.items()},
+        "reserved": {str(group): list(lines) for group, lines in spec.reserved.items()},
         "pve": dict(zip(("version", "repoid", "qemu_server"), spec.pve, strict=True)),
-        "guests": {str(vmid): _inside(spec) for vmid in spec.guests},
+        "guests": {str(vmid): _inside(spec) | spec.insides.get(vmid, {}) for vmid in spec.guests},
+        "containers": spec.containers,
         "rooms": {},
         "failing": [],
         "faults": list(spec.faults),
         "invented": [],
+        "mediated": spec.mediated,
+    }
+
+
+def _sriov(spec: MachineSpec, device: PciSpec) -> dict[str, Any]:
+    """What no attribute shows of its virtual functions; alone in their groups where the port above has ACS."""
+    above = next((one for one in spec.devices if one.address == device.parent), None)
+    kind = device.sriov
+    assert kind is not None
+    return {
+        "driver": kind.driver,
+        "module": kind.module or None,
+        "names": kind.names,
+        "callback": kind.callback,
+        "alone": above is None or above.acs,
     }
 
 

@@ -1,6 +1,7 @@
 """The bytes of a simulated function's configuration space.
 
-1. Only what passthrough asks about: header, power management, MSI, PCI Express with FLR and link, ACS, resizable BAR.
+1. Only what passthrough asks about: header, power management, MSI, MSI-X, PCI Express with FLR and link, ACS,
+   resizable BAR.
 2. Layout after the kernel's include/uapi/linux/pci_regs.h.
 """
 
@@ -53,7 +54,13 @@ def _header_0(space: bytearray, spec: PciSpec, starts: dict[int, int]) -> None:
 
 
 def _express(space: bytearray, spec: PciSpec) -> None:
-    space[0x60:0x62] = bytes((0x10, 0x00))
+    space[0x60:0x62] = bytes((0x10, 0xB0 if spec.msix else 0x00))
+    if spec.msix:
+        vectors, table_bar, table, pending_bar, pending = spec.msix
+        space[0xB0:0xB2] = bytes((0x11, 0x00))
+        _put(space, 0xB2, vectors - 1, 2)
+        _put(space, 0xB4, table | table_bar, 4)
+        _put(space, 0xB8, pending | pending_bar, 4)
     _put(space, 0x62, 2 | (spec.port or 0) << 4, 2)
     _put(space, 0x64, (1 << 28 if spec.flr else 0) | 1 << 15, 4)
     if spec.link:
@@ -77,6 +84,19 @@ def _extended(space: bytearray, spec: PciSpec) -> None:
         _put(space, place + 8, index | 1 << 5 | (size.bit_length() - 21) << 8, 4)
     if spec.serial:
         _serial(space, spec.serial)
+    if spec.sriov:
+        _append(space, 0x0010, 0x200)
+
+
+def _append(space: bytearray, capability: int, at: int) -> None:
+    """An empty capability as the last of the list, at a place that no other has."""
+    last = 0x100
+    while following := int.from_bytes(space[last : last + 4], "little") >> 20:
+        last = following
+    if any(space[last : last + 4]):
+        _put(space, last, int.from_bytes(space[last : last + 4], "little") | at << 20, 4)
+        last = at
+    _put(space, last, capability | 1 << 16, 4)
 
 
 def _serial(space: bytearray, serial: str) -> None:

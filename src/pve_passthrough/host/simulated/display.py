@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import shutil
 
+from . import nodes
 from .world import DEVICES, World
 
 _LINK = "/sys/class/graphics/fb0"
@@ -54,6 +55,7 @@ def settle(world: World, fresh: bool = False) -> None:
     if world.text("/proc/fb") != shown:
         world.put("/proc/fb", shown)
     _text_console(world, bool(shown))
+    nodes.settle(world, fresh)
     if fresh:
         users(world)
 

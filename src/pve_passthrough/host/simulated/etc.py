@@ -65,6 +65,8 @@ PCI_NAMES = """# A small part of the PCI ID list: the devices of the built-in ma
 	164e  Raphael
 	73ff  Navi 23 [Radeon RX 6600/6600 XT/6600M]
 	ab28  Navi 21/23 HDMI/DP Audio Controller
+1000  Broadcom / LSI
+	0097  SAS3008 PCI-Express Fusion-MPT SAS-3
 1022  Advanced Micro Devices, Inc. [AMD]
 	15e3  Family 17h/19h HD Audio Controller
 	1630  Renoir/Cezanne Root Complex
@@ -90,12 +92,24 @@ PCI_NAMES = """# A small part of the PCI ID list: the devices of the built-in ma
 10ec  Realtek Semiconductor Co., Ltd.
 	8125  RTL8125 2.5GbE Controller
 	8168  RTL8111/8168/8411 PCI Express Gigabit Ethernet Controller
+1102  Creative Labs
+	0012  Sound Core3D [Sound Blaster Recon3D / Z-Series]
+126f  Silicon Motion, Inc.
+	2263  SM2263EN/SM2263XT SSD Controller
 144d  Samsung Electronics Co Ltd
 	a80a  NVMe SSD Controller PM9A1/PM9A3/980PRO
+14e4  Broadcom Inc. and subsidiaries
+	168e  NetXtreme II BCM57810 10 Gigabit Ethernet
 1a03  ASPEED Technology, Inc.
 	1150  AST1150 PCI-to-PCI Bridge
 	2000  ASPEED Graphics Family
+1ac1  Global Unichip Corp.
+	089a  Coral Edge TPU
+1c00  Nanjing Qinheng Microelectronics Co., Ltd.
+	3253  CH352/CH382 PCI/PCIe Dual Port Serial Adapter
 8086  Intel Corporation
+	1521  I350 Gigabit Network Connection
+	37c8  C62x Chipset QuickAssist Technology
 	1533  I210 Gigabit Network Connection
 	15bc  Ethernet Connection (7) I219-V
 	15f3  Ethernet Controller I225-V

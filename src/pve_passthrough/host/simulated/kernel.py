@@ -13,7 +13,7 @@ from .world import World
 
 PARAMETERS: dict[str, dict[str, str]] = {
     "vfio_iommu_type1": {"allow_unsafe_interrupts": "N", "disable_hugepages": "N", "dma_entry_limit": "65535"},
-    "vfio_pci": {"ids": "", "disable_vga": "N", "disable_idle_d3": "N", "nointxmask": "N"},
+    "vfio_pci": {"ids": "", "disable_vga": "N", "disable_idle_d3": "N", "nointxmask": "N", "disable_denylist": "N"},
     "kvm": {"ignore_msrs": "N", "report_ignored_msrs": "Y"},
     "kvm_intel": {"nested": "Y"},
     "kvm_amd": {"nested": "1"},

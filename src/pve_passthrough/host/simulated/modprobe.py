@@ -38,6 +38,9 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "amdgpu": ("drm_kms_helper",),
     "radeon": ("drm_kms_helper",),
     "snd_hda_intel": ("snd_hda_codec",),
+    "kvmgt": ("mdev", "i915", "kvm"),
+    "mdev": ("vfio",),
+    "nvidia_vgpu_vfio": ("nvidia", "mdev"),
 }
 """Hard dependencies that people meet while passing devices through (modules.dep)."""
 

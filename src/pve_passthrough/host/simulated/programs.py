@@ -11,7 +11,22 @@ import shutil
 from collections.abc import Callable, Sequence
 
 from ..base import Missing, Ran
-from . import boot, display, dkms, grub, initramfs, kernel, loaders, modprobe, systemd, udev, zfs
+from . import (
+    blocks,
+    boot,
+    display,
+    dkms,
+    grub,
+    initramfs,
+    journal,
+    kernel,
+    loaders,
+    modprobe,
+    nodes,
+    systemd,
+    udev,
+    zfs,
+)
 from .world import DRIVERS, SysfsError, World
 
 Program = Callable[[World, Sequence[str], bytes], Ran]
@@ -32,7 +47,7 @@ def start(world: World, argv: Sequence[str], stdin: bytes = b"") -> Ran:
 
 def _proxmox(name: str) -> Program | None:
     """qm, pvesh and their like: loaded late, they bring the option schemas along."""
-    if name not in ("qm", "pvesh", "pveversion", "pvesm", "ha-manager"):
+    if name not in ("qm", "pct", "pvesh", "pveversion", "pvesm", "ha-manager"):
         return None
     from .pve import COMMANDS as PROXMOX
 
@@ -185,26 +200,26 @@ def _sh(world: World, argv: Sequence[str], stdin: bytes) -> Ran:
     return Ran(2, "", trouble + "\n") if trouble else Ran(0)
 
 
-def _dmesg(world: World, argv: Sequence[str], stdin: bytes) -> Ran:
-    lines = world.state().get("dmesg", ())
-    return Ran(0, "".join(f"[{number / 1000:12.6f}] {line}\n" for number, line in enumerate(lines)))
-
-
 _FOLDERS = frozenset({"/usr/sbin", "/usr/bin", "/sbin", "/bin"})
 _OWN_WORDS = frozenset({"update-initramfs", "update-grub", "proxmox-boot-tool"})
 _MOVES_DRIVERS = frozenset({"modprobe", "qm", "pvesh", "tee"})
 
 COMMANDS: dict[str, Program] = {
     "dkms": dkms.dkms,
-    "dmesg": _dmesg,
+    "dmesg": journal.dmesg,
     "grub-mkconfig": _grub_mkconfig,
+    "ip": blocks.ip,
+    "journalctl": journal.journalctl,
+    "lsblk": blocks.lsblk,
     "lsinitramfs": _lsinitramfs,
     "lsmod": _lsmod,
     "modprobe": _modprobe,
     "mokutil": dkms.mokutil,
     "proxmox-boot-tool": _boot_tool,
+    "pvs": blocks.pvs,
     "reboot": _reboot,
     "sh": _sh,
+    "stat": nodes.stat,
     "systemctl": systemd.systemctl,
     "systemd-run": systemd.systemd_run,
     "tee": _tee,

@@ -128,4 +128,4 @@ def closed(world: World, address: str) -> None:
 
 def dead(world: World, address: str) -> bool:
     """Nothing but ones comes back from its configuration space."""
-    return (world.text(f"{DEVICES}/{address}/config") or "").encode("utf-8", "surrogateescape")[:4] == b"\xff" * 4
+    return (world.text(f"{DEVICES}/{address}/config") or "").encode("utf-8", "surrogateescape")[:8] == b"\xff" * 8

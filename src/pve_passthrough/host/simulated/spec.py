@@ -9,9 +9,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 GIB = 1 << 30
 MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class SriovSpec:
+    """A function that can have virtual ones: how many, where they are, their device number and driver.
+
+    names     begins the names of their interfaces; empty: they are no network cards
+    callback  whether the function's own driver makes them when sysfs says so
+    """
+
+    total: int
+    offset: int
+    stride: int
+    product: str
+    driver: str = ""
+    module: str = ""
+    names: str = ""
+    callback: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +70,9 @@ class PciSpec:
     serial: str = ""
     """Device Serial Number as lspci writes it; empty: the function has none."""
     numa: int = -1
+    msix: tuple[int, int, int, int, int] | None = None
+    """MSI-X: vectors, then BAR and offset of the table, BAR and offset of the pending bits."""
+    sriov: SriovSpec | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +98,7 @@ class NicSpec:
 
 @dataclass(frozen=True, slots=True)
 class UsbSpec:
-    """A USB device at `port` (1-2) of the controller; `interfaces` are (class, subclass, protocol)."""
+    """A USB device at `port` (1-2, 1-4.2 behind a hub) of the controller; `interfaces`: (class, subclass, protocol)."""
 
     port: str
     controller: str
@@ -84,6 +106,13 @@ class UsbSpec:
     name: str
     interfaces: tuple[tuple[int, int, int], ...]
     speed: str = "12"
+    serial: str = ""
+    driver: str = ""
+    """The host's driver of its interfaces."""
+    terminal: str = ""
+    """The serial device that the driver makes: `ttyUSB0`."""
+    hub: int = 0
+    """How many ports it has as a hub."""
 
 
 class Root(Enum):
@@ -125,6 +154,8 @@ class MachineSpec:
     cmdline: str = "quiet"
     screens: dict[str, tuple[str, str, str]] = field(default_factory=dict)
     guests: dict[int, str] = field(default_factory=dict)
+    insides: dict[int, dict[str, Any]] = field(default_factory=dict)
+    """What a guest is made of inside, as `machine.json` names it, beyond what every built-in one is."""
     cores: int = 8
     nodes: int = 1
     memory: int = 64 * GIB
@@ -134,3 +165,13 @@ class MachineSpec:
     """Defects of the hardware, as `machine.json` names them."""
     files: dict[str, str] = field(default_factory=dict)
     """Further files by path."""
+    mediated: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What drivers share, by function: see `mediated`."""
+    pools: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """ZFS pools beside the root's, by name their partitions; imported at first."""
+    contents: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """(kind as libblkid names it, label) of what else lies on disks and partitions."""
+    reserved: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    """Lines of reserved_regions, by IOMMU group, beside the one for interrupts."""
+    containers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """The inside of containers by number, as `machine.json` names it; their configuration is among `files`."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from . import config_space, option_rom
-from .spec import DiskSpec, MachineSpec, NicSpec, PciSpec
+from . import config_space, nodes, option_rom, usb_tree
+from .spec import DiskSpec, MachineSpec, NicSpec, PciSpec, SriovSpec
 from .world import DEVICES, World
 
 _MEMORY_32 = 0x0000_0000_8000_0000
@@ -105,6 +105,9 @@ def _device(world: World, spec: MachineSpec, device: PciSpec, give: _Starts) -> 
     if device.rebar:
         index = next(index for index, size, wide in device.bars if wide and size >= 1 << 28)
         texts[f"resource{index}_resize"] = f"{sum(1 << (size.bit_length() - 21) for size in device.rebar):016x}"
+    if device.sriov:
+        texts.update(_virtual(device.sriov))
+        texts["resource"] += "\n" + _virtual_memory(device.sriov, give)
     for name, text in texts.items():
         world.put(f"{home}/{name}", text + "\n")
     if rom is not None:
@@ -116,6 +119,26 @@ def _device(world: World, spec: MachineSpec, device: PciSpec, give: _Starts) -> 
     space = config_space.config_bytes(device, multifunction, starts)
     world.put(f"{home}/config", space.decode("utf-8", "surrogateescape"))
     world.put_link(f"{DEVICES}/{device.address}", f"../../../{home.removeprefix('/sys/')}")
+
+
+def _virtual(sriov: SriovSpec) -> dict[str, str]:
+    """Documentation/ABI/testing/sysfs-bus-pci, sriov_*."""
+    return {
+        "sriov_totalvfs": str(sriov.total),
+        "sriov_numvfs": "0",
+        "sriov_drivers_autoprobe": "1",
+        "sriov_offset": str(sriov.offset),
+        "sriov_stride": str(sriov.stride),
+        "sriov_vf_device": sriov.product,
+    }
+
+
+def _virtual_memory(sriov: SriovSpec, give: _Starts) -> str:
+    """Six lines for the memory of all virtual functions, then four for windows of bridges; 16 KiB for each of them."""
+    size = sriov.total * (16 << 10)
+    start = give.take(1 << (size - 1).bit_length(), True)
+    empty = "0x0000000000000000 0x0000000000000000 0x0000000000000000"
+    return "\n".join((f"0x{start:016x} 0x{start + size - 1:016x} 0x{_FLAGS[True]:016x}", *[empty] * 9))
 
 
 def _bus_below(spec: MachineSpec, bridge: str) -> str:
@@ -182,6 +205,10 @@ def class_links(spec: MachineSpec) -> dict[str, dict[str, dict[str, str]]]:
         device = next(device for device in spec.devices if device.address == address)
         up = "../" * (path.count("/") - 2)
         links.setdefault(address, {}).setdefault(device.driver, {})[path] = f"{up}{home.removeprefix('/sys/')}"
+    for usb in spec.usb:
+        driver = next(device.driver for device in spec.devices if device.address == usb.controller)
+        found = dict(usb_tree.links(usb, place(spec, usb.controller)))
+        links.setdefault(usb.controller, {}).setdefault(driver, {}).update(found)
     return links
 
 
@@ -203,14 +230,10 @@ def _class_devices(spec: MachineSpec) -> Iterator[tuple[str, str, str]]:
     for address, (card, connector, _) in spec.screens.items():
         home = f"{place(spec, address)}/drm/{card}"
         yield address, f"/sys/class/drm/{card}", home
+        if nodes.has_render_node(next(device.driver for device in spec.devices if device.address == address)):
+            render = f"renderD{nodes.render_number(card)}"
+            yield address, f"/sys/class/drm/{render}", f"{place(spec, address)}/drm/{render}"
         yield address, f"/sys/class/drm/{card}-{connector}", f"{home}/{card}-{connector}"
-    for usb in spec.usb:
-        home = f"{place(spec, usb.controller)}/usb{usb.port[0]}"
-        yield usb.controller, f"/sys/bus/usb/devices/usb{usb.port[0]}", home
-        yield usb.controller, f"/sys/bus/usb/devices/{usb.port}", f"{home}/{usb.port}"
-        for number in range(len(usb.interfaces)):
-            name = f"{usb.port}:1.{number}"
-            yield usb.controller, f"/sys/bus/usb/devices/{name}", f"{home}/{usb.port}/{name}"
 
 
 def partition(disk: DiskSpec, number: int) -> str:
@@ -309,38 +332,7 @@ def _bridge(world: World, spec: MachineSpec) -> None:
 
 
 def _usb(world: World, spec: MachineSpec) -> None:
-    for usb in spec.usb:
-        hub = f"{place(spec, usb.controller)}/usb{usb.port[0]}"
-        _usb_device(world, hub, ("1d6b", "0002", 9), "xHCI Host Controller", "480", ((9, 0, 0),), f"{usb.port[0]}-0")
-        _usb_device(world, f"{hub}/{usb.port}", (*usb.ids.split(":"), 0), usb.name, usb.speed, usb.interfaces, usb.port)
-
-
-def _usb_device(
-    world: World,
-    home: str,
-    identity: tuple[object, ...],
-    name: str,
-    speed: str,
-    interfaces: tuple[tuple[int, int, int], ...],
-    port: str,
-) -> None:
-    vendor, product, code = identity
-    values = {
-        "idVendor": vendor,
-        "idProduct": product,
-        "bDeviceClass": f"{code:02x}",
-        "product": name,
-        "speed": speed,
-        "busnum": port[0],
-        "devnum": "1" if port.endswith("-0") else port.rpartition("-")[2],
-    }
-    for key, value in values.items():
-        world.put(f"{home}/{key}", f"{value}\n")
-    for number, (cls, sub, protocol) in enumerate(interfaces):
-        place_of = f"{home}/{port}:1.{number}"
-        world.put(f"{place_of}/bInterfaceClass", f"{cls:02x}\n")
-        world.put(f"{place_of}/bInterfaceSubClass", f"{sub:02x}\n")
-        world.put(f"{place_of}/bInterfaceProtocol", f"{protocol:02x}\n")
+    usb_tree.lay_down(world, spec.usb, {usb.controller: place(spec, usb.controller) for usb in spec.usb})
 
 
 def _screens(world: World, spec: MachineSpec) -> None:
@@ -352,6 +344,10 @@ def _screens(world: World, spec: MachineSpec) -> None:
         world.put(f"{home}/{card}-{connector}/status", "connected\n" if address == primary else "disconnected\n")
         world.put(f"{home}/{card}-{connector}/enabled", "enabled\n" if address == primary else "disabled\n")
         world.put_link(f"{home}/device", "../../")
+        number = nodes.render_number(card)
+        world.put(f"{home}/dev", f"226:{number - 128}\n")
+        world.put(f"{above}/drm/renderD{number}/dev", f"226:{number}\n")
+        world.put_link(f"{above}/drm/renderD{number}/device", "../../")
         world.put_link(f"{home}/{card}-{connector}/device", f"../../{card}")
         if address == primary:
             world.put(f"{above}/graphics/fb0/name", framebuffer + "\n")

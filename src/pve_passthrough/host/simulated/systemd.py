@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..base import Ran
-from . import boot, display
+from . import boot, display, mediated
 from .world import World
 
 HOME = "/etc/systemd/system"
@@ -50,7 +50,11 @@ def _full(world: World, name: str) -> str:
 
 
 def _unit_path(world: World, unit: str) -> str | None:
-    return next((f"{folder}/{unit}" for folder in FOLDERS if world.text(f"{folder}/{unit}") is not None), None)
+    """The unit's own file, else its template's (systemd.unit(5): `name@instance.service` from `name@.service`)."""
+    begin, at, rest = unit.partition("@")
+    names = [unit, f"{begin}@.{rest.rpartition('.')[2]}"] if at else [unit]
+    found = (f"{folder}/{name}" for name in names for folder in FOLDERS if world.text(f"{folder}/{name}") is not None)
+    return next(found, None)
 
 
 def _links(world: World, unit: str) -> list[str]:
@@ -114,8 +118,28 @@ def _disable(world: World, unit: str) -> Ran:
 def _start(world: World, unit: str) -> Ran:
     if _unit_path(world, unit) is None:
         return Ran(5, "", f"Failed to start {unit}: Unit {unit} not found.\n")
+    if unit.startswith(boot.OTHER_UNITS) and not run_unit(world, unit).ok:
+        return Ran(1, "", f"Job for {unit} failed because the control process exited with error code.\n")
+    if unit == mediated.UNIT:
+        mediated.make_functions(world)
     _set_active(world, unit, True)
     return Ran(0)
+
+
+def run_unit(world: World, unit: str) -> Ran:
+    """ExecStart of a unit that starts this very program, over this machine; no other program is started."""
+    text = world.text(_unit_path(world, unit) or "") or ""
+    commands = [line.partition("=")[2].split() for line in text.splitlines() if line.startswith("ExecStart=")]
+    if len(commands) != 1 or world.own_program is None:
+        return Ran(0)
+    ran = world.own_program(commands[0])
+    state = world.state()
+    said = [f"{unit}: {line}" for line in (ran.stdout + ran.stderr).splitlines()]
+    said += [] if ran.ok else [f"systemd: {unit}: Failed with result 'exit-code'."]
+    state.setdefault("dmesg", []).extend(said)
+    state.setdefault("units", {})[unit] = ran.ok
+    world.save_state(state)
+    return ran
 
 
 def _stop(world: World, unit: str) -> Ran:

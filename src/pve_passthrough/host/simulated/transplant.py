@@ -17,7 +17,7 @@ from typing import Any
 from ...errors import Failure
 from ..base import Host, HostError
 from ..replay import Answers, Replay
-from . import build, etc, initramfs, sysfs
+from . import build, etc, initramfs, sriov, sysfs
 from .spec import Root
 from .world import DEVICES, World
 
@@ -31,6 +31,7 @@ ATTRIBUTES = (
     "vendor", "device", "subsystem_vendor", "subsystem_device", "class", "revision", "boot_vga", "numa_node", "enable",
     "power_state", "d3cold_allowed", "resource", "reset", "reset_method", "current_link_speed", "current_link_width",
     "max_link_speed", "max_link_width", "modalias", "irq", "config", "sriov_totalvfs", "sriov_numvfs", "label",
+    "sriov_offset", "sriov_stride", "sriov_vf_device", "sriov_drivers_autoprobe",
     *(f"resource{number}_resize" for number in range(6)),
 )  # fmt: skip
 """Attributes of a function that are asked for by name; a recording may not have been asked for the listing."""
@@ -51,6 +52,7 @@ TREES = (
 
 RECORDED = ("/etc/", "/proc/", "/dev/", "/sys/class/", "/sys/devices/", "/usr/share/misc/", "/var/lib/dpkg/")
 
+USB = "/sys/bus/usb/devices"
 LISTED = ("/slaves", "/brif", "/holders")
 
 PRIVATE = ("/etc/pve/priv", "/etc/pve/nodes/.*/(priv|pve-ssl.key)", ".*\\.(key|pem)", "/etc/network/.*secret.*")
@@ -73,7 +75,14 @@ USUAL_DRIVERS: tuple[tuple[int, str, str, str | None], ...] = (
 MODULE_OF = {"xhci_hcd": "xhci_pci", "ehci-pci": "ehci_pci", "i801_smbus": "i2c_i801", "piix4_smbus": "i2c_piix4"}
 BUILT_IN = frozenset({"pcieport", "shpchp", "ata_piix"})
 _LONGEST_PATH = 2048
+VIRTUAL_DRIVERS = {"igb": "igbvf", "ixgbe": "ixgbevf", "i40e": "iavf", "ice": "iavf", "bnxt_en": "bnxt_en",
+                   "mlx5_core": "mlx5_core", "nvme": "nvme"}  # fmt: skip
+"""Driver of a physical function → of its virtual ones, which no recording without any shows (kernel: the device tables
+of drivers/net/ethernet and drivers/nvme/host/pci.c)."""
+_DEEPEST = 64
+"""Directories inside each other; a device's own path in sysfs has some twenty."""
 _NAME = re.compile(r"[A-Za-z0-9][\w.:!-]{0,63}")
+_USB = re.compile(r"usb\d{1,5}|\d{1,5}-\d{1,3}(\.\d{1,3}){0,6}(:\d{1,3}\.\d{1,3})?")
 _PCI = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]")
 
 
@@ -110,13 +119,14 @@ def _filled(world: World, source: Host, addresses: list[str]) -> World:
         copy.tree(path)
     for name in CLASSES:
         copy.entries(f"/sys/class/{name}")
-    copy.entries("/sys/bus/usb/devices")
+    copy.entries(USB)
     if isinstance(source, Replay):
         copy.recorded(source.answers)
     copy.kernels()
     copy.rom_files()
     world.save_machine(_Gaps(copy).machine(addresses))
     build.first_boot(world)
+    sriov.adopt(world)
     return world
 
 
@@ -144,6 +154,8 @@ class _Copy:
         asked = self.asked[address] = home if self.names(home) else f"{DEVICES}/{address}"
         for name in ATTRIBUTES:
             text = self.text(f"{asked}/{name}")
+            if text is None and asked == home:  # some probes ask by the link, and a recording has their words alone
+                text = self.text(f"{DEVICES}/{address}/{name}")
             if text is not None:
                 self.put(f"{home}/{name}", text)
         listing = self.names(asked)
@@ -172,6 +184,7 @@ class _Copy:
             if not home.startswith("/sys/devices/"):
                 continue
             self.put_link(path, _relative(path, text))
+            self.make_dir(home)  # a recording may know the link alone; what it leads to is there
             self.tree(home, depth=2)
             found = _PCI.findall(home)
             if found and found[-1] in self.homes:
@@ -218,6 +231,18 @@ class _Copy:
         for path, text in answers.links.items():
             if _ordinary(path) and isinstance(text, str) and not self.world.exists(path):
                 self.tree(path)
+        for path in (*answers.reads, *answers.links):
+            self._usb(path)
+
+    def _usb(self, path: str) -> None:
+        """A recording knows a USB device under the path that the probe used: it goes where the link leads."""
+        name, _, rest = path.removeprefix(f"{USB}/").partition("/")
+        if not path.startswith(f"{USB}/{name}/") or not _USB.fullmatch(name) or ".." in rest:
+            return
+        link = self.link(f"{USB}/{name}")
+        home = _absolute(f"{USB}/{name}", link) if link else ""
+        if home.startswith("/sys/devices/") and not self.world.exists(f"{home}/{rest}"):
+            self.tree(path, as_path=f"{home}/{rest}")
 
     def kernels(self) -> None:
         """Names in /boot; the files themselves stay where they are."""
@@ -239,7 +264,7 @@ class _Copy:
                 self.world.put(path, text)
 
     def make_dir(self, path: str) -> None:
-        if self._room():
+        if self._room() and path.count("/") <= _DEEPEST:
             with contextlib.suppress(OSError, ValueError):
                 self.world.make_dir(path)
 
@@ -328,6 +353,9 @@ class _Gaps:
             "root": root,
             "root_devices": [],
             "screens": self._screens(addresses, natural),
+            "sriov": {
+                one: self._virtual(one, natural[one]["driver"]) for one in natural if self._can_have_virtual(one)
+            },
             **({"console": console} if (console := self._console()) in natural else {}),
             "classes": {
                 one: {natural[one]["driver"]: links} for one, links in self.copy.links.items() if one in natural
@@ -361,6 +389,17 @@ class _Gaps:
                 self.invented.append(f"driver of {address}")
                 return {"driver": usual, "module": module, "others": []}
         return None
+
+    def _can_have_virtual(self, address: str) -> bool:
+        return self.world.attribute(address, "sriov_totalvfs") not in (None, "0")
+
+    def _virtual(self, address: str, driver: str) -> dict[str, Any]:
+        """What a simulated machine knows about the virtual functions of a physical one."""
+        found = VIRTUAL_DRIVERS.get(driver, "")
+        if not found:
+            self.invented.append(f"driver of the virtual functions of {address}: none")
+        cards = self.world.names(f"{DEVICES}/{address}/net")
+        return {"driver": found, "module": found or None, "names": f"{cards[0]}v" if cards and found else ""}
 
     def _module(self, address: str, driver: str) -> str | None:
         link = self.copy.link(f"{self.copy.asked[address]}/driver/module")

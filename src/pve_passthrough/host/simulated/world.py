@@ -18,18 +18,28 @@ import errno
 import json
 import os
 import posixpath
+import shutil
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..base import Missing, Ran, Unreadable, to_bytes
 from ..local import Local
-from . import resets
+from . import resets, sriov
 
 DEVICES = "/sys/bus/pci/devices"
 DRIVERS = "/sys/bus/pci/drivers"
 PLATFORM = "/sys/bus/platform"
 MACHINE = "/sim/machine.json"
 STATE = "/sim/state.json"
+
+
+_DENIED = frozenset(f"8086 {one}" for one in ("19e2", "19e3", "37c8", "37c9", "0435", "0443", "0b25", "0cfe"))
+"""What vfio-pci's probe refuses (kernel 6.18: drivers/vfio/pci/vfio_pci.c, vfio_pci_dev_in_denylist)."""
+
+
+def denied(identity: str, options: str) -> bool:
+    """Whether vfio-pci, loaded with these options, refuses a function with this `vvvv dddd`."""
+    return identity in _DENIED and not any(f"disable_denylist={yes}" in options.split() for yes in ("1", "Y", "y"))
 
 
 class SysfsError(OSError):
@@ -108,6 +118,10 @@ class World:
     def make_dir(self, path: str) -> None:
         """A directory and its parents."""
         os.makedirs(self.tree.real(path), exist_ok=True)
+
+    def forget_process(self, pid: int) -> None:
+        """A process that has ended."""
+        shutil.rmtree(self.tree.real(f"/proc/{pid}"), ignore_errors=True)
 
     def put_link(self, path: str, target: str | None) -> None:
         """Make or remove a symbolic link; `target` is its text."""
@@ -201,13 +215,21 @@ class World:
 
     def fits(self, driver: str, address: str) -> bool:
         """pci_match_device: an override admits its driver alone; else dynamic ids, else the driver's own table."""
+        if driver == "vfio-pci" and denied(self.id_of(address), self._denylist_switch()):
+            return False
         override = self.attribute(address, "driver_override")
         if override and override != "(null)":
             return override == driver
+        if sriov.left_alone(self, address):
+            return False
         if self.id_of(address) in self.state().get("dynamic_ids", {}).get(driver, ()):
             return True
         natural: dict[str, Any] = self.machine().get("natural", {}).get(address, {})
         return any(entry.get("driver") == driver for entry in (natural, *natural.get("others", ())))
+
+    def _denylist_switch(self) -> str:
+        text = self.text("/sys/module/vfio_pci/parameters/disable_denylist") or ""
+        return f"disable_denylist={text.strip()}"
 
     def sysfs(self, path: str, text: str) -> None:
         """write(2) of `text` into a kernel attribute. Raises SysfsError as the kernel would."""
@@ -243,14 +265,27 @@ class World:
             if self._shares_its_only_reset(posixpath.basename(directory)):
                 raise SysfsError(errno.ENOTTY, path)
             resets.happened(self, posixpath.basename(directory))
+        elif sriov.concerns(path):
+            self._require(path)
+            self._keep(path)
+            self.put(path, sriov.write(self, path, value) + "\n")
         elif resets.concerns(path):
             self._require(path)
             self._keep(path)
             self.put(path, resets.write(self, path, value) + "\n")
         else:
             self._require(path)
-            self._keep(path)
-            self.put(path, value + "\n")
+            self._plain(path, value)
+
+    def _plain(self, path: str, value: str) -> None:
+        """An attribute that keeps what is written, or one that makes, ends or chooses a share of the device."""
+        from . import mediated
+
+        if mediated.concerns(path):
+            mediated.write(self, path, value)
+            return
+        self._keep(path)
+        self.put(path, value + "\n")
 
     def _enable(self, address: str, value: str, path: str) -> None:
         """drivers/pci/pci-sysfs.c, enable_store: only a function without a driver can be switched, and off but once."""
@@ -314,12 +349,22 @@ class World:
         self.put_link(f"{DRIVERS}/{driver}/{address}", f"../../../../{device.removeprefix('/sys/')}")
         for path, target in self._class_links(address, driver).items():
             self.put_link(path, target)
+        self._shares(address)
 
     def _detach(self, address: str, driver: str) -> None:
+        sriov.let_go(self, address)
         self.put_link(f"{self.device_directory(address)}/driver", None)
         self.put_link(f"{DRIVERS}/{driver}/{address}", None)
         for path in self._class_links(address, driver):
             self.put_link(path, None)
+        self._shares(address)
+
+    def _shares(self, address: str) -> None:
+        """Types of mediated devices come and go with the driver that offers them."""
+        if address in self.machine().get("mediated", {}):
+            from . import mediated
+
+            mediated.settle(self, address)
 
     def _class_links(self, address: str, driver: str) -> dict[str, str]:
         links: dict[str, str] = self.machine().get("classes", {}).get(address, {}).get(driver, {})

@@ -14,11 +14,13 @@ from collections.abc import Sequence
 from pve_passthrough.host.simulated.pve.config import Config, options_of
 from pve_passthrough.host.simulated.pve.mappings import node_maps
 from pve_passthrough.host.simulated.pve.node import Node, NotCovered
-from pve_passthrough.host.simulated.pve.passthrough import Entry, index_of
+from pve_passthrough.host.simulated.pve.passthrough import Entry, index_of, mdev_uuid
 
 RUN = "/run/qemu-server"
 LOGS = "/var/log/lab"
 _NEVER = re.compile(r"(scsi|sata|ide|virtio|net|efidisk|tpmstate|parallel|virtiofs|audio|rng)\d+")
+XHCI = "qemu-xhci,p2=15,p3=15,id=xhci,bus=pci.1,addr=0x1b"
+_NUMBERS = ("vendorid", "productid", "hostbus", "p2", "p3")
 _PLAIN_SLOTS = ("0x10", "0x11", "0x1b", "0x1c")
 """hostpci0 and hostpci1 are recorded at 0x10 and 0x11 of pci.0; the next two are not, and are free there."""
 
@@ -34,7 +36,7 @@ def build(node: Node, config: Config, found: Sequence[Entry], accelerator: str) 
     words += [*_processor(node, values, accelerator), *_buses(q35, found), *_display(node, values, q35)]
     words += _usb(node, values)
     for entry in found:
-        words += _hostpci(entry, values.get("bios") == "ovmf")
+        words += _hostpci(vmid, entry, values.get("bios") == "ovmf")
     words += [*_serial(values, vmid), *_agent(node, values, vmid)]
     words += ["-machine", f"type={'q35' if q35 else 'pc'},accel={accelerator}"]
     return words + _arguments(values.get("args", ""))
@@ -97,10 +99,9 @@ def _display(node: Node, values: dict[str, str], q35: bool) -> list[str]:
     return ["-vga", "none", "-device", f"VGA,id=vga,bus={'pcie.0,addr=0x1' if q35 else 'pci.0,addr=0x2'}"]
 
 
-def _hostpci(entry: Entry, ovmf: bool) -> list[str]:
-    """Options other than the place go to function 0 alone."""
-    if entry.mdev:
-        raise NotCovered("mediated devices in the lab")
+def _hostpci(vmid: int, entry: Entry, ovmf: bool) -> list[str]:
+    """A mediated device is named by its instance (recorded forms of `mdev=`). Options other than the place go to
+    function 0 alone."""
     index, several = index_of(entry.key), len(entry.taken) > 1
     if not entry.on("pcie") and index >= len(_PLAIN_SLOTS):
         raise NotCovered(f"{entry.key} without pcie=1 in the lab")
@@ -110,7 +111,8 @@ def _hostpci(entry: Entry, ovmf: bool) -> list[str]:
         tail = f".{function}" if several else ""
         more = _first_function(entry, ovmf) if function == 0 else ""
         more += ",multifunction=on" if several and function == 0 else ""
-        words += ["-device", f"vfio-pci,host={address},id={entry.key}{tail},bus={bus},addr={slot}{tail}{more}"]
+        what = f"sysfsdev=/sys/bus/mdev/devices/{mdev_uuid(vmid, entry.key)}" if entry.mdev else f"host={address}"
+        words += ["-device", f"vfio-pci,{what},id={entry.key}{tail},bus={bus},addr={slot}{tail}{more}"]
     return words
 
 
@@ -127,13 +129,31 @@ def _first_function(entry: Entry, ovmf: bool) -> str:
 def _usb(node: Node, values: dict[str, str]) -> list[str]:
     words: list[str] = []
     for key in sorted((key for key in values if re.fullmatch(r"usb\d+", key)), key=index_of):
-        options = options_of(node, key, values[key])
-        wanted = options.get("host", "")
-        if "mapping" in options:
-            _, maps = node_maps(node, "usb", options["mapping"])
-            wanted = maps[0].get("path", maps[0]["id"])
-        words += ["-device", f"usb-host,bus=xhci.0,port={index_of(key) + 1},{_usb_device(key, wanted)},id={key}"]
-    return ["-device", "qemu-xhci,p2=15,p3=15,id=xhci,bus=pci.1,addr=0x1b", *words] if words else []
+        words += ["-device", usb_device(node, key, values[key])]
+    return ["-device", XHCI, *words] if words else []
+
+
+def usb_device(node: Node, key: str, text: str) -> str:
+    """What an entry usbN is to QEMU, at a start and when it is plugged into a running guest.
+
+    Source: qemu-server, src/PVE/QemuServer/USB.pm, print_usbdevice_full, with a port as machines from 7.1 on have it.
+    """
+    options = options_of(node, key, text)
+    wanted = options.get("host", "")
+    if "mapping" in options:
+        _, maps = node_maps(node, "usb", options["mapping"])
+        wanted = maps[0].get("path", maps[0]["id"])
+    return f"usb-host,bus=xhci.0,port={index_of(key) + 1},{_usb_device(key, wanted)},id={key}"
+
+
+def arguments(device: str) -> dict[str, str | int]:
+    """The words of `-device` as the arguments of QMP's device_add, numbers as numbers (what QEMU's schema wants)."""
+    driver, *options = device.split(",")
+    found: dict[str, str | int] = {"driver": driver}
+    for option in options:
+        name, _, value = option.partition("=")
+        found[name] = int(value, 0) if name in _NUMBERS else value
+    return found
 
 
 def _usb_device(key: str, wanted: str) -> str:

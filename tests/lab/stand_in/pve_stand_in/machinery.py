@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -26,6 +27,7 @@ START_SECONDS = 300.0
 """Taking 512 MiB of memory for DMA and resetting a device take their time on an emulated processor."""
 _PING_SECONDS = 5.0
 _QUIT_SECONDS = 10.0
+_UNPLUG_SECONDS = 20.0
 
 
 def alive(node: Node, vmid: int) -> bool:
@@ -94,6 +96,21 @@ class Qemu:
 
     def pause(self, node: Node, vmid: int, paused: bool) -> None:
         _monitor(vmid, "stop" if paused else "cont")
+
+    def plug(self, node: Node, config: Config, key: str) -> None:
+        """Source: qemu-server, src/PVE/QemuServer.pm, vm_deviceplug and the hot plug of usbN in
+        vmconfig_hotplug_pending: what has the name goes first, the controller comes when there is none."""
+        if key in _peripherals(config.vmid):
+            self.unplug(node, config, key)
+        if "xhci" not in _peripherals(config.vmid):
+            _add(config.vmid, command_line.XHCI)
+        _add(config.vmid, command_line.usb_device(node, key, config.active[key]))
+
+    def unplug(self, node: Node, config: Config, key: str) -> None:
+        """The last one takes the controller along, as in Proxmox."""
+        _remove(config.vmid, key)
+        if not any(re.fullmatch(r"usb\d+", other) for other in config.active):
+            _remove(config.vmid, "xhci")
 
     def hook(self, node: Node, path: str, vmid: int, phase: str) -> str:
         try:
@@ -164,8 +181,30 @@ def _gone(pid: int, vmid: int, seconds: float) -> bool:
     return True
 
 
-def _monitor(vmid: int, command: str) -> None:
+def _peripherals(vmid: int) -> set[str]:
+    """Names of what was plugged in with a name (QMP has no list of USB devices)."""
+    found = _monitor(vmid, "qom-list", path="/machine/peripheral")
+    return {str(row["name"]) for row in found}
+
+
+def _add(vmid: int, device: str) -> None:
+    _monitor(vmid, "device_add", **command_line.arguments(device))
+
+
+def _remove(vmid: int, name: str) -> None:
+    """A USB device goes at once; a PCI one when the guest's kernel has let go of it, which is waited for."""
+    if name not in _peripherals(vmid):
+        return
+    _monitor(vmid, "device_del", id=name)
+    until = time.monotonic() + _UNPLUG_SECONDS
+    while name in _peripherals(vmid):
+        if time.monotonic() > until:
+            raise Die(f"error on hot-unplugging device '{name}'")
+        time.sleep(0.2)
+
+
+def _monitor(vmid: int, command: str, **arguments: Any) -> Any:
     try:
-        talk.monitor(f"{command_line.RUN}/{vmid}.qmp", command)
+        return talk.monitor(f"{command_line.RUN}/{vmid}.qmp", command, **arguments)
     except (talk.Silence, talk.Refusal) as error:
         raise Die(f"VM {vmid} qmp command '{command}' failed - {error}") from None

@@ -90,7 +90,7 @@ def _returned(line: bytes) -> Any:
     return answer["return"]
 
 
-def monitor(path: str, command: str, seconds: float = 10.0, **arguments: Any) -> Any:
+def monitor(path: str, command: str, seconds: float = 10.0, /, **arguments: Any) -> Any:
     """A QMP command's answer. Raises Silence, Refusal."""
     with _Line(path, seconds) as line:
         line.line()  # the greeting

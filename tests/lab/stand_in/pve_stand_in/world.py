@@ -27,11 +27,17 @@ class RealWorld(World):
         self.tree = Local("/")
 
     def put(self, path: str, text: str | None, mode: int | None = None) -> None:
+        if path.startswith("/sys/"):
+            return  # what the simulation writes there by itself, a kernel does by itself
         if not path.startswith("/etc/pve/"):
             super().put(path, text, mode)
             return
         os.makedirs(os.path.dirname(path), exist_ok=True)
         replace_file(path, None if text is None else text.encode("utf-8", "surrogateescape"), mode)
+
+    def put_link(self, path: str, target: str | None) -> None:
+        if not path.startswith("/sys/"):
+            super().put_link(path, target)
 
     def state(self) -> dict[str, Any]:
         return self._json(STATE)

@@ -1,4 +1,4 @@
-"""A simulated Proxmox VE 8.4 or 9.2: `qm`, `pvesh`, `pveversion`, `pvesm`, `ha-manager` over a `World`.
+"""A simulated Proxmox VE 8.4 or 9.2: `qm`, `pct`, `pvesh`, `pveversion`, `pvesm`, `ha-manager` over a `World`.
 
 1. What it accepts, refuses, stores and says is what the real one did in recorded exchanges; tests replay all of them.
    What it does not know it refuses ("the simulated Proxmox does not know: …"); it never makes up an answer.
@@ -12,6 +12,7 @@
    faults        "bind:ADDRESS", "unbind:ADDRESS", "reset:ADDRESS" (the kernel refuses), "qemu:ID" (QEMU ends with 1),
                  "modprobe:vfio-pci" (there is no such module)
    guests        the inside of guests, see `agent` and `guests`
+   containers    the inside of containers, see `containers`
 4. Hookscripts are never executed: a tree may come from strangers. That they exist and are executable is still asked,
    and one that is exactly ours has its effect (`hookscripts`).
 5. The same programs work in earnest where `answer` gets a node with a `Machinery` over a world that is a real machine.
@@ -23,7 +24,7 @@ from collections.abc import Callable, Sequence
 
 from ...base import Ran
 from ..world import World
-from . import programs, pvesh, qm
+from . import pct, programs, pvesh, qm
 from .node import Die, Node, node_of
 
 _Program = Callable[[Node, Sequence[str]], int]
@@ -31,6 +32,7 @@ _Program = Callable[[Node, Sequence[str]], int]
 
 PROGRAMS: dict[str, _Program] = {
     "ha-manager": programs.ha_manager,
+    "pct": pct.run,
     "pvesh": pvesh.run,
     "pvesm": programs.pvesm,
     "pveversion": programs.pveversion,

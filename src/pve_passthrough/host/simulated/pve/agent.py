@@ -8,6 +8,7 @@
    problems  {"10de:2684": 43}: the problem code that Windows shows for a device
    commands  {"nvidia-smi -L": {"exitcode": 0, "out-data": "…", "err-data": "…"}}: any further program
    files     {"/path": "text"}: what `cat` prints
+   looks     what a look at its speed prints, see `inside`; `busy`: its cards work
    addresses ["192.0.2.10"]: IPv4 addresses of its first network card
    listens   {"22": "SSH-2.0-OpenSSH_9.2"}: what it says to whoever connects
 2. A silent agent speaks in recorded words; what a working one says has the form of the agent's protocol, unrecorded.
@@ -27,6 +28,7 @@ from typing import Any
 from .changes import is_running
 from .config import load, options_of
 from .guests import running_with, usb_in_guest
+from .inside import encoded, is_look, sections
 from .inventory import device_ids
 from .node import Die, Node, NotCovered
 
@@ -218,6 +220,8 @@ def _lspci_filter(argv: Sequence[str]) -> Callable[[str, str], bool]:
 
 def _find(node: Node, vmid: int, argv: Sequence[str]) -> tuple[int, str]:
     """`find … /sys/bus/pci/devices … -name uevent -exec cat {} ;`: the uevent files, one after the other."""
+    if "/sys/bus/usb/devices" in argv and "uevent" in argv:
+        return 0, "".join(_usb_uevent(identity, number) for number, identity in enumerate(_usb(node, vmid), 1))
     if "/sys/bus/pci/devices" not in argv or "uevent" not in argv:
         return 1, ""
     return 0, "".join(_uevent(node, vmid, address, host) for address, host in _devices(node, vmid))
@@ -233,6 +237,20 @@ def _uevent(node: Node, vmid: int, address: str, host: str) -> str:
     lines += [f"PCI_SUBSYS_ID={ids.subsystem.upper()}", f"PCI_SLOT_NAME={address}"]
     lines += [f"MODALIAS=pci:v0000{ids.vendor.upper()}d0000{ids.device.upper()}"]
     return "".join(f"{line}\n" for line in lines)
+
+
+def _usb(node: Node, vmid: int) -> list[str]:
+    """QEMU's own root hub and tablet, then what the host gave."""
+    return ["1d6b:0002", "0627:0001", *usb_in_guest(node, vmid)]
+
+
+def _usb_uevent(identity: str, number: int) -> str:
+    """Form: drivers/usb/core/usb.c, usb_dev_uevent, and driver.c, usb_uevent; PRODUCT without leading zeros."""
+    product = "/".join(f"{int(part, 16):x}" for part in identity.split(":"))
+    return (
+        f"MAJOR=189\nMINOR={number - 1}\nDEVNAME=bus/usb/001/{number:03d}\nDEVTYPE=usb_device\nDRIVER=usb\n"
+        f"PRODUCT={product}/100\nTYPE=0/0/0\nBUSNUM=001\nDEVNUM={number:03d}\n"
+    )
 
 
 def _lsusb(node: Node, vmid: int, argv: Sequence[str]) -> tuple[int, str]:
@@ -258,11 +276,19 @@ def _shell(node: Node, vmid: int, argv: Sequence[str]) -> tuple[int, str]:
     import shlex
 
     line = argv[2] if len(argv) > 2 and argv[1] == "-c" else ""
+    if is_look(line):
+        return 0, sections(node, vmid, line)
     words = shlex.split(line)
     program = words[0].rpartition("/")[2] if words else ""
     if any(sign in line for sign in ";|&<>$`") or program not in _LINUX_PROGRAMS or program == "sh":
         return 127, ""
     return _LINUX_PROGRAMS[program](node, vmid, words)
+
+
+def _dmesg(node: Node, vmid: int, argv: Sequence[str]) -> tuple[int, str]:
+    """The first lines of a kernel under KVM (arch/x86/kernel/cpu/hypervisor.c); machine.json's `commands` has more."""
+    said = (f"Linux version {_kernel(node.guest(vmid))}", "Hypervisor detected: KVM")
+    return 0, "".join(f"[    0.000000] {line}\n" for line in said)
 
 
 def _true(node: Node, vmid: int, argv: Sequence[str]) -> tuple[int, str]:
@@ -271,9 +297,12 @@ def _true(node: Node, vmid: int, argv: Sequence[str]) -> tuple[int, str]:
 
 def _powershell(node: Node, vmid: int, argv: Sequence[str]) -> tuple[int, str]:
     """Get-PnpDevice as JSON: a list, or the one object itself, as ConvertTo-Json writes it."""
+    if "-EncodedCommand" in argv:
+        return encoded(node, vmid, argv)
     if "Get-PnpDevice" not in " ".join(argv):
         return 1, ""
     rows = [_pnp(node, vmid, host) for _, host in _devices(node, vmid)]
+    rows += [_usb_pnp(identity) for identity in usb_in_guest(node, vmid)]
     if not rows:
         return 0, ""
     return 0, json.dumps(rows if len(rows) > 1 else rows[0], separators=(",", ":")) + "\r\n"
@@ -297,9 +326,16 @@ def _pnp(node: Node, vmid: int, host: str) -> dict[str, Any]:
     }
 
 
+def _usb_pnp(identity: str) -> dict[str, Any]:
+    vendor, _, product = identity.upper().partition(":")
+    name = f"USB\\VID_{vendor}&PID_{product}\\5&1&0&2"
+    return {"InstanceId": name, "Class": "USB", "Status": "OK", "Problem": 0, "Service": "usbccgp"}
+
+
 _Program = Callable[[Node, int, Sequence[str]], tuple[int, str]]
 _LINUX_PROGRAMS: dict[str, _Program] = {
     "cat": _cat,
+    "dmesg": _dmesg,
     "find": _find,
     "lspci": _lspci,
     "lsusb": _lsusb,

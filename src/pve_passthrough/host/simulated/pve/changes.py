@@ -20,7 +20,7 @@ from .arguments import failed
 from .config import Config, check_lock, load, options_of, path_of, save
 from .node import Die, Node, NotCovered, now
 from .options import DRIVES, FILE_ONLY, NET_KEYS, guest_options
-from .passthrough import remove_mdevs
+from .passthrough import has_xhci, remove_mdevs
 from .schema import Format, Prop, parse, printed
 
 _AT_ONCE = frozenset(
@@ -160,6 +160,8 @@ def _make(
     for key in list(config.pending):
         if not running or _takes_at_once(node, config, key):
             config.active[key] = config.pending.pop(key)
+            if running and key.startswith("usb") and node.machinery is not None:
+                node.machinery.plug(node, config, key)
     if values.get("description") == "":
         config.active.pop("description", None)
     save(node, config)
@@ -193,6 +195,8 @@ def _takes_at_once(node: Node, config: Config, key: str) -> bool:
     features = config.active.get("hotplug", "network,disk,usb")
     features = {"0": "", "1": "network,disk,usb"}.get(features, features)
     kind = re.sub(r"\d+$", "", key)
+    if kind == "usb" and not has_xhci(node, config.active):
+        return False
     return {"usb": "usb", "net": "network", "scsi": "disk", "virtio": "disk"}.get(kind, "-") in _names(features)
 
 
@@ -210,10 +214,13 @@ def _delete(node: Node, config: Config, key: str, force: bool, running: bool) ->
     config.pending.pop(key, None)
     if key not in config.active:
         return
-    if running and not (key in _AT_ONCE or key.startswith(("usb", "net"))):
+    at_once = _takes_at_once(node, config, key) if key.startswith("usb") else key in _AT_ONCE or key.startswith("net")
+    if running and not at_once:
         config.deleting[key] = force
         return
     text = config.active.pop(key)
+    if running and key.startswith("usb") and node.machinery is not None:
+        node.machinery.unplug(node, config, key)
     if key.startswith("unused"):
         storage.remove(node, text.split(",")[0])
     elif _DISK.fullmatch(key):

@@ -15,7 +15,7 @@ import re
 from typing import Any
 
 from .. import resets
-from . import ha, hookscripts, inventory, mappings, passthrough, storage
+from . import ha, hookscripts, inventory, mappings, passthrough, running, storage
 from .changes import after_stop, apply_pending, is_running
 from .config import Config, check_lock, load, options_of, vmids
 from .node import Die, Node, now
@@ -152,7 +152,19 @@ def _qemu(node: Node, config: Config, found: list[passthrough.Entry]) -> int:
     state["next_pid"] = pid + 7
     node.world.save_state(state)
     node.world.put(pid_path(config.vmid), f"{pid}\n")
+    _open_groups(node, config.vmid, pid, [address for entry in found for address in entry.taken])
+    running.appears(node, config, pid, [address for entry in found if not entry.mdev for address in entry.taken])
     return pid
+
+
+def _open_groups(node: Node, vmid: int, pid: int, functions: list[str]) -> None:
+    """What /proc shows of a QEMU with devices: it has the files of their IOMMU groups open (kernel, vfio.rst)."""
+    home = f"/proc/{pid}"
+    groups = dict.fromkeys(node.world.group_of(address) for address in functions)
+    for number, group in enumerate((one for one in groups if one is not None), 10):
+        node.world.put_link(f"{home}/fd/{number}", f"/dev/vfio/{group}")
+    node.world.put(f"{home}/comm", "kvm\n")
+    node.world.put(f"{home}/cgroup", f"0::/qemu.slice/{vmid}.scope\n")
 
 
 def _memory(node: Node, config: Config) -> int:
@@ -208,11 +220,15 @@ def stop(node: Node, vmid: int, skiplock: bool = False) -> None:
 def ended(node: Node, vmid: int) -> None:
     """The clean-up after a run: nothing is bound back to a host driver."""
     config = running_with(node, vmid).get("config", {})
+    if node.machinery is None:
+        running.disappears(node, vmid, [address for _, address in running_with(node, vmid).get("devices", ())])
     for _, address in running_with(node, vmid).get("devices", ()) if node.machinery is None else ():
         resets.closed(node.world, address)
     state = node.state()
     state.get("running", {}).pop(str(vmid), None)
     node.world.save_state(state)
+    if node.machinery is None and (pid := pid_of(node, vmid)):
+        node.world.forget_process(pid)
     node.world.put(pid_path(vmid), None)
     passthrough.release(node, vmid)
     after_stop(node, vmid, config)

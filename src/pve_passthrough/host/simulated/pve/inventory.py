@@ -54,7 +54,20 @@ def mdev_types(node: Node, address: str) -> list[Mdev]:
         count = (text["available_instances"] or "0").strip()
         name = (text["name"] or "").strip()
         found.append(Mdev(kind, int(count) if count.isdigit() else 0, text["description"] or "", name))
-    return found
+    return found if node.world.exists(base) else _nvidia_types(node, address)
+
+
+def _nvidia_types(node: Node, address: str) -> list[Mdev]:
+    """Types of NVIDIA's own way (SysFSTools.pm; since 9.1.11 Proxmox asks NVIDIA's library for the same)."""
+    text = node.world.text(f"{DEVICES}/{address}/nvidia/creatable_vgpu_types") or ""
+    rows = (line.partition(":") for line in text.splitlines() if not line.startswith("ID") and ":" in line)
+    return [Mdev(f"nvidia-{number.strip()}", 1, "", name.strip()) for number, _, name in rows]
+
+
+def offers_shares(node: Node, address: str) -> bool:
+    """`mdev` of the inventory: types of either way (SysFSTools.pm, lspci)."""
+    home = f"{DEVICES}/{address}"
+    return node.world.exists(f"{home}/mdev_supported_types") or node.world.exists(f"{home}/nvidia")
 
 
 def pci_list(node: Node, hidden: list[str], verbose: bool) -> list[dict[str, Any]]:
@@ -74,8 +87,10 @@ def pci_list(node: Node, hidden: list[str], verbose: bool) -> list[dict[str, Any
             "device": f"0x{ids.device}",
             "iommugroup": -1 if group is None else group,
         }
-        if node.world.exists(f"{DEVICES}/{address}/mdev_supported_types"):
+        if offers_shares(node, address):
             item["mdev"] = 1
+            if not node.world.exists(f"{DEVICES}/{address}/mdev_supported_types"):
+                item["nvidia"] = 1
         if verbose:
             item |= _verbose(node, address, ids, names)
         found.append(item)

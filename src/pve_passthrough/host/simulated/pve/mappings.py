@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..world import DEVICES
-from .inventory import device_ids, usb_devices
+from .inventory import device_ids, offers_shares, usb_devices
 from .node import Die, Node, sha1
 from .options import PCI_MAP_KEYS, USB_MAP_KEYS
 from .schema import Invalid, parse
@@ -55,12 +55,17 @@ def read_map(kind: str, text: str) -> dict[str, str]:
 
 
 def fit_pci(node: Node, section: Section, entry: Mapping[str, str]) -> None:
-    """Raises `Unfit` when the machine's device is not the one that was mapped."""
-    for part in entry["path"].split(";"):
+    """Raises `Unfit` when the machine's device is not the one that was mapped. Of several paths only the first one's
+    group counts (pve-guest-common, PVE/Mapping/PCI.pm, assert_valid)."""
+    for number, part in enumerate(entry["path"].split(";")):
         address = part if "." in part else f"{part}.0"
         if not node.world.exists(f"{DEVICES}/{address}"):
             raise Unfit(f"pci device '{address}' not found")
-        _compare(section.name, address, _correct(node, section, address), _configured(section, entry))
+        correct, configured = _correct(node, section, address), _configured(section, entry)
+        if number:
+            correct.pop("iommugroup", None)
+            configured.pop("iommugroup", None)
+        _compare(section.name, address, correct, configured)
 
 
 def _correct(node: Node, section: Section, address: str) -> dict[str, str]:
@@ -72,7 +77,7 @@ def _correct(node: Node, section: Section, address: str) -> dict[str, str]:
     if ids.subsystem:
         correct["subsystem-id"] = ids.subsystem
     if section.values.get("mdev") == "1":
-        correct["mdev"] = "1" if node.world.exists(f"{DEVICES}/{address}/mdev_supported_types") else "0"
+        correct["mdev"] = "1" if offers_shares(node, address) else "0"
     return correct
 
 

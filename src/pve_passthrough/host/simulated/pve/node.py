@@ -64,6 +64,12 @@ class Machinery(Protocol):
     def pause(self, node: Node, vmid: int, paused: bool) -> None:
         """Stop or continue the guest's processors."""
 
+    def plug(self, node: Node, config: Config, key: str) -> None:
+        """The device of the entry usbN comes into the running guest, in place of what was there under that name."""
+
+    def unplug(self, node: Node, config: Config, key: str) -> None:
+        """The device of usbN leaves the running guest; `config` has the entry no more."""
+
     def hook(self, node: Node, path: str, vmid: int, phase: str) -> str:
         """Run a hookscript; empty when it ended with 0, else what is wrong with it."""
 

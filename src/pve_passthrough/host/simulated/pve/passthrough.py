@@ -11,14 +11,16 @@ from __future__ import annotations
 import errno
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .. import resets
+from .. import kernel, modprobe, resets
 from ..world import DEVICES, DRIVERS, SysfsError
 from .config import Config, options_of
 from .inventory import Mdev, mdev_types, usb_devices
 from .mappings import Unfit, fit_pci, fit_usb, node_maps
 from .node import Die, Node, NotCovered, now
+from .refusals import group_refusal, msix_refusal
 
 RESERVATIONS = "/run/qemu-server/pci-id-reservations"
 RESERVED_SECONDS = 60
@@ -37,9 +39,12 @@ class Entry:
     choices: list[tuple[str, ...]]
     taken: tuple[str, ...] = ()
 
+    nvidia: str = ""
+    """Number of the type that a virtual function of NVIDIA's driver becomes (parse_hostpci: then it is no mdev)."""
+
     @property
     def mdev(self) -> str:
-        return self.options.get("mdev", "")
+        return "" if self.nvidia else self.options.get("mdev", "")
 
     def on(self, option: str) -> bool:
         return self.options.get(option, "0") == "1"
@@ -80,8 +85,20 @@ def entries(node: Node, config: dict[str, str]) -> list[Entry]:
         entry = Entry(key, options, choices)
         if entry.mdev and any(len(choice) > 1 for choice in choices):
             raise _both(node, "cannot use mediated device with multifunction device")
+        entry.nvidia = _nvidia_number(node, entry)
         found.append(entry)
     return found
+
+
+def _nvidia_number(node: Node, entry: Entry) -> str:
+    """Number of the type for a function that NVIDIA's driver shares without the kernel's mediated devices.
+
+    Source: qemu-server PCI.pm, parse_hostpci; pve-common SysFSTools.pm, lspci (`nvidia`).
+    """
+    match = re.fullmatch(r"nvidia-(\d+)", entry.mdev)
+    home = f"{DEVICES}/{entry.choices[0][0]}"
+    own_way = node.world.exists(f"{home}/nvidia") and not node.world.exists(f"{home}/mdev_supported_types")
+    return match.group(1) if match and own_way else ""
 
 
 def _mapped(node: Node, name: str) -> list[tuple[str, ...]]:
@@ -156,10 +173,13 @@ def choose(node: Node, vmid: int, found: list[Entry], starting: bool = False) ->
     for entry in found:
         if len(entry.choices) == 1 and "mapping" not in entry.options:
             entry.taken = entry.choices[0]
+            _become(node, vmid, entry, entry.taken[0], starting)
             continue
         free = [choice for choice in entry.choices if not (set(choice) & (used | held)) or entry.mdev]
         if not free and len(entry.choices) == 1 and not set(entry.choices[0]) & used:
             free = entry.choices
+        if entry.nvidia:
+            free = [choice for choice in free if _becomes(node, vmid, entry, choice[0], starting)]
         if not free:
             if node.major < 9 and starting:
                 # 8.4 reserves while it chooses and then leaves the reservation to run out (recorded row `mapstart`)
@@ -168,6 +188,42 @@ def choose(node: Node, vmid: int, found: list[Entry], starting: bool = False) ->
         entry.taken = free[0]
         used |= set(free[0]) if not entry.mdev else set()
     _check_twice(found)
+
+
+def _become(node: Node, vmid: int, entry: Entry, address: str, starting: bool) -> None:
+    """NVIDIA's function becomes a share of its card before QEMU's command line is built.
+
+    Source: qemu-server PCI.pm, choose_hostpci_devices and create_nvidia_device.
+    """
+    if not entry.nvidia or not starting or _is_up(node, vmid):
+        return
+    home = f"{DEVICES}/{address}/nvidia"
+    now = (node.world.text(f"{home}/current_vgpu_type") or "0").strip()
+    if now == entry.nvidia:
+        return
+    if now != "0" and not _write(node, f"{home}/current_vgpu_type", "0"):
+        raise Die(f"unable to reset vgpu type for '{address}'")
+    if f"nvidia-{entry.nvidia}" not in {kind.type for kind in mdev_types(node, address)}:
+        raise Die(f"vgpu type '{entry.nvidia}' not available for '{address}'")
+    if not _write(node, f"{home}/current_vgpu_type", entry.nvidia):
+        raise Die(f"could not set vgpu type to '{entry.nvidia}' for '{address}'")
+
+
+def _becomes(node: Node, vmid: int, entry: Entry, address: str, starting: bool) -> bool:
+    """The same for one of several functions: the next one is tried where it fails."""
+    if entry.taken:
+        return False
+    try:
+        _become(node, vmid, entry, address, starting)
+    except Die as died:
+        node.warn(died.text)
+        return False
+    entry.taken = (address,)
+    return True
+
+
+def _is_up(node: Node, vmid: int) -> bool:
+    return node.world.exists(f"/run/qemu-server/{vmid}.pid")
 
 
 def _check_twice(found: list[Entry]) -> None:
@@ -205,8 +261,15 @@ def reserve(node: Node, vmid: int, found: list[Entry], until: str) -> None:
 
 
 def release(node: Node, vmid: int) -> None:
-    """Give up every reservation of a guest."""
+    """Give up every reservation of a guest; functions that were a share of NVIDIA's card are none any more.
+
+    Source: qemu-server 8.2.5 changelog and PCI.pm, get_reservations: `0` is written at the end, tried for 10 s.
+    """
     table = reservations(node)
+    for address in sorted(address for address, (owner, _) in table.items() if owner == vmid):
+        path = f"{DEVICES}/{address}/nvidia/current_vgpu_type"
+        if (node.world.text(path) or "0").strip() != "0" and not _write(node, path, "0"):
+            node.warn(f"could not cleanup nvidia vgpu for '{address}'")
     kept = {address: held for address, held in table.items() if held[0] != vmid}
     if kept != table:
         _save(node, kept)
@@ -231,7 +294,7 @@ def _prepare_function(node: Node, vmid: int, entry: Entry, address: str) -> None
         raise Die("cannot prepare PCI pass-through, IOMMU not present")
     if not node.world.exists(f"{DEVICES}/{address}"):
         raise Die(f"no pci device info for device '{address}'")
-    if entry.options.get("driver") == "keep":
+    if entry.options.get("driver") == "keep" or entry.nvidia:
         return
     if entry.mdev:
         _create_mdev(node, vmid, entry, address)
@@ -257,9 +320,17 @@ def _load_vfio(node: Node) -> None:
     if node.world.driver_loaded("vfio-pci"):
         return
     if not node.fault("modprobe:vfio-pci"):
+        kernel.show_parameters(node.world, "vfio_pci", _vfio_options(node))
         node.world.load_driver("vfio-pci")
     if not node.world.driver_loaded("vfio-pci"):
         raise Die("Cannot find vfio-pci module!")
+
+
+def _vfio_options(node: Node) -> str:
+    """What modprobe.d and the kernel command line give the module."""
+    files = modprobe.config_files(node.world).values()
+    config = modprobe.parse(files, node.world.text("/proc/cmdline") or "")
+    return " ".join(text for name, text in config.options if modprobe.plain(name) == "vfio_pci")
 
 
 def _bind(node: Node, address: str) -> bool:
@@ -310,16 +381,17 @@ def _create_mdev(node: Node, vmid: int, entry: Entry, address: str) -> None:
     if kind is None:
         raise Die(f"pci device '{address}' has no type '{entry.mdev}'")
     uuid = mdev_uuid(vmid, entry.key)
-    if node.world.exists(f"/sys/bus/mdev/devices/{uuid}"):
+    if node.world.exists(f"{DEVICES}/{address}/{uuid}"):
+        there = (node.world.link(f"{DEVICES}/{address}/{uuid}/mdev_type") or "").rpartition("/")[2]
+        if there != entry.mdev:
+            raise Die(f"mdev instance '{uuid}' already exists, but type is not '{entry.mdev}'")
+        node.warn(f"mdev instance '{uuid}' already existed, using it.")
         return
     if kind.available < 1:
         raise Die(f"pci device '{address}' has no available instances of '{entry.mdev}'")
     base = f"{DEVICES}/{address}/mdev_supported_types/{entry.mdev}"
-    node.world.sysfs(f"{base}/create", uuid)
-    node.world.put(f"{base}/available_instances", f"{kind.available - 1}\n")
-    node.world.put(f"{DEVICES}/{address}/{uuid}/remove", "")
-    node.world.put(f"{DEVICES}/{address}/{uuid}/mdev_type_name", f"{entry.mdev}\n")
-    node.world.put_link(f"/sys/bus/mdev/devices/{uuid}", f"../../pci/devices/{address}/{uuid}")
+    if not _write(node, f"{base}/create", uuid):
+        raise Die(f"could not create '{entry.mdev}' for pci devices '{address}'")
 
 
 def remove_mdevs(node: Node, vmid: int, config: dict[str, str]) -> None:
@@ -334,24 +406,30 @@ def remove_mdevs(node: Node, vmid: int, config: dict[str, str]) -> None:
 
 
 def _remove_mdev(node: Node, link: str, uuid: str) -> None:
-    address = next(a for a in node.world.addresses() if node.world.exists(f"{DEVICES}/{a}/{uuid}"))
-    device = f"{DEVICES}/{address}/{uuid}"
-    kind = (node.world.text(f"{device}/mdev_type_name") or "").strip()
-    node.world.sysfs(f"{device}/remove", "1")
-    count = f"{DEVICES}/{address}/mdev_supported_types/{kind}/available_instances"
-    node.world.put(count, f"{int(node.world.text(count) or 0) + 1}\n")
-    node.world.put_link(link, None)
-    for name in node.world.names(device):
-        node.world.put(f"{device}/{name}", None)
-    os.rmdir(node.world.tree.real(device))
+    target = node.world.link(link) or ""
+    address = target.rpartition("/")[0].rpartition("/")[2]
+    _write(node, f"{DEVICES}/{address}/{uuid}/remove", "1")
 
 
 # -- USB ------------------------------------------------------------------------------------------
 
 
+def has_xhci(node: Node, config: Mapping[str, str]) -> bool:
+    """QEMU's own xHCI controller: machine version 7.1, and l26 or a Windows after 7. Only such guests take more than
+    five devices, and USB devices while they run (qemu-server, USB.pm, get_usb_controllers; QemuServer.pm,
+    vmconfig_hotplug_pending)."""
+    windows = re.fullmatch(r"win(\d+)", config.get("ostype", ""))
+    kind = options_of(node, "machine", config.get("machine", "")).get("type", "")
+    pinned = re.match(r"pc-(?:i440fx|q35)-(\d+)\.(\d+)", kind)
+    modern = config.get("ostype") == "l26" or (windows is not None and int(windows.group(1)) > 7)
+    return modern and (pinned is None or (int(pinned.group(1)), int(pinned.group(2))) >= (7, 1))
+
+
 def check_usb(node: Node, config: dict[str, str]) -> None:
     """Raises what a start dies with for usbN entries. A device that is not plugged in is no error."""
     for key in sorted((key for key in config if re.fullmatch(r"usb\d+", key)), key=index_of):
+        if index_of(key) >= 5 and not has_xhci(node, config):  # USB.pm, assert_usb_index_is_useable
+            raise Die(f"using {key} is only possible with machine type >= 7.1 and ostype l26 or windows > 7")
         name = options_of(node, key, config[key]).get("mapping")
         if name is None:
             continue
@@ -371,8 +449,9 @@ def check_usb(node: Node, config: dict[str, str]) -> None:
 
 def qemu_refusal(node: Node, config: Config, found: list[Entry]) -> str | None:
     """What QEMU and the kernel would say about the prepared devices, None when they are content."""
+    args = config.shown().get("args", "")
     for entry in found:
-        for address in () if entry.mdev else entry.taken:
+        for address in () if entry.mdev or entry.nvidia else entry.taken:
             driver = node.world.driver_of(address)
             slot = f"-device vfio-pci,host={address},id={entry.key}"
             if driver is None or "vfio" not in driver:
@@ -385,6 +464,8 @@ def qemu_refusal(node: Node, config: Config, found: list[Entry]) -> str | None:
                     f"kvm: {slot}: vfio {address}: group {group} is not viable\n"
                     "Please ensure all devices within the iommu_group are bound to their vfio bus driver."
                 )
+            if refused := group_refusal(node.world, address) or msix_refusal(node.world, address, entry.key, args):
+                return f"kvm: {slot}: vfio {address}: {refused}"
             if resets.dead(node.world, address):
                 return f"kvm: {slot}: vfio: Unable to power on device, stuck in D3"
         if lost := _lost_rom(node, entry):

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from . import agent, changes, guests, ha, inventory, jobs, mappings, pools, storage, tasks
+from . import agent, changes, containers, guests, ha, inventory, jobs, mappings, pools, storage, tasks
 from .arguments import Words, failed, params, require, split
 from .changes import create_table, update_table
 from .config import load
@@ -432,6 +432,21 @@ def _reboot(call: Call) -> str:
     return _task(call, "qmreboot", lambda: guests.reboot(node, vmid, patience(call.options)))
 
 
+# -- containers -----------------------------------------------------------------------------------
+
+
+def _ct_set(call: Call) -> None:
+    _here(call, call.parts[0])
+    containers.update(call.node, call.vmid, call.options, call.usage)
+
+
+def _ct_config(call: Call) -> Any:
+    _here(call, call.parts[0])
+    container = containers.load(call.node, call.vmid)
+    raw = [line.split(": ", 1) for line in container.raw]
+    return {**container.shown(), **({"lxc": raw} if raw else {}), "digest": container.digest}
+
+
 # -- the agent ------------------------------------------------------------------------------------
 
 
@@ -509,6 +524,7 @@ def _post_guest(major: int) -> Format:
 
 _SKIP = {"skiplock": _FLAG, "timeout": _COUNT}
 _NODE = r"/nodes/([^/]+)"
+_CT = rf"{_NODE}/lxc/([1-9]\d{{2,8}})"
 _VM = rf"{_NODE}/qemu/([1-9]\d{{2,8}})"
 _ROWS: tuple[_Row, ...] = (
     ("GET", "/version", _none, _version),
@@ -529,6 +545,8 @@ _ROWS: tuple[_Row, ...] = (
     ("DELETE", _VM, _table(purge=_FLAG, skiplock=_FLAG, destroy_unreferenced_disks=_FLAG), _destroy),
     ("GET", rf"{_VM}/config", _table(current=_FLAG, snapshot=_TEXT), _config),
     ("PUT", rf"{_VM}/config", update_table, _set),
+    ("PUT", rf"{_CT}/config", containers.table, _ct_set),
+    ("GET", rf"{_CT}/config", _none, _ct_config),
     ("POST", rf"{_VM}/config", _post_config, _set_later),
     ("GET", rf"{_VM}/pending", _none, _pending),
     ("GET", rf"{_VM}/status/current", _none, _current),

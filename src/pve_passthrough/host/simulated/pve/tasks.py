@@ -14,6 +14,7 @@ from typing import Any
 from .node import Die, Node, now
 
 KEPT = 50
+LOGS = "/var/log/pve/tasks"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,17 @@ def run_task(node: Node, kind: str, ident: str, work: Callable[[], None]) -> End
     state["task_count"] = number
     state["tasks"] = [*state.get("tasks", []), record][-KEPT:]
     node.world.save_state(state)
+    _keep(node, record)
     return Ended(upid, error)
+
+
+def _keep(node: Node, record: dict[str, Any]) -> None:
+    """The files in which Proxmox VE keeps a task: its log, in one of sixteen folders by the last digit of its start,
+    and a line of the index (pve-common, PVE/Tools.pm, upid_decode; pve-manager, PVE/API2/Tasks.pm, node_tasks)."""
+    folder = f"{record['starttime']:08X}"[-1]
+    node.world.put(f"{LOGS}/{folder}/{record['upid']}", "".join(f"{line}\n" for line in record["log"]))
+    index = node.world.text(f"{LOGS}/index") or ""
+    node.world.put(f"{LOGS}/index", f"{index}{record['upid']} {record['endtime']:08X} {record['status']}\n")
 
 
 def listed(node: Node, vmid: str | None) -> list[dict[str, Any]]:

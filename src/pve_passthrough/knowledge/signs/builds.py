@@ -1,0 +1,141 @@
+"""Modules that are built, signed, loaded and unloaded: DKMS, Secure Boot, modprobe, the initramfs.
+
+1. A module that is not there explains what it would have done: no reset by vendor-reset, no vGPU.
+2. Lines that only remark that a module is foreign are harmless.
+"""
+
+from __future__ import annotations
+
+from .row import Sign, harmless, sign
+
+SIGNS: tuple[Sign, ...] = (
+    sign(
+        "builds.vendor-reset-source", "error: asm/unaligned.h",
+        r"fatal error: asm/unaligned\.h: No such file",
+        "These sources are older than the kernel; vendor-reset builds on 6.12 and later since May 2026.",
+        {"vendor-reset-method": 4, "amd-reset-bug": 1},
+        source="gnif/vendor-reset#86, #87, #104",
+        sample="src/amd/amdgpu/atom.c:32:10: fatal error: asm/unaligned.h: No such file or directory",
+    ),
+    sign(
+        "builds.dkms", "module build on kernel",
+        r"Bad return status for module build on kernel: ",
+        "A module could not be built for this kernel.",
+        {"unknown": 1},
+        source="dkms(8), do_build",
+        sample="Error! Bad return status for module build on kernel: 6.14.11-4-pve (x86_64)",
+        follows=("builds.vendor-reset-source",),
+        confirm="the make.log that the next line names",
+    ),
+    sign(
+        "builds.dkms-status", "vendor-reset",
+        r"^vendor-reset/\S+: added$",
+        "vendor-reset is there in source and not built for this kernel.",
+        {"vendor-reset-method": 4},
+        source="dkms(8), dkms status",
+        sample="vendor-reset/0.1.1: added",
+    ),
+    sign(
+        "builds.headers", "kernel headers for kernel",
+        r"[Yy]our kernel headers for kernel \S+ cannot be found",
+        "The headers of this kernel are not installed, so no module can be built for it.",
+        {"unknown": 1},
+        source="dkms(8)",
+        sample="Error! Your kernel headers for kernel 6.14.8-2-pve cannot be found at /lib/modules/6.14.8-2-pve/build",
+        confirm="apt install proxmox-headers-$(uname -r)",
+    ),
+    sign(
+        "builds.unsigned-vendor-reset", "could not insert 'vendor_reset'",
+        r"could not insert 'vendor_reset': ",
+        "vendor-reset could not be loaded: not signed under Secure Boot, or built for another kernel.",
+        {"vendor-reset-method": 5},
+        source="modprobe(8); kernel: kernel/module/signing.c",
+        sample="modprobe: ERROR: could not insert 'vendor_reset': Key was rejected by service",
+        confirm="mokutil --sb-state; dkms status",
+    ),
+    sign(
+        "builds.key-rejected", "Key was rejected by service",
+        r"could not insert (module )?(?!'?vendor_reset)\S+: Key was rejected by service",
+        "Secure Boot does not let this module in: its key is not enrolled.",
+        {"bad-modprobe": 1, "unknown": 1},
+        source="kernel: kernel/module/signing.c, module_sig_check",
+        sample="modprobe: ERROR: could not insert 'nvidia': Key was rejected by service",
+        confirm="mokutil --sb-state",
+    ),
+    sign(
+        "builds.lockdown", "unsigned module",
+        r"(Loading of unsigned module is rejected|Lockdown: \S+: unsigned module loading is restricted)",
+        "Secure Boot does not let a module in: it is not signed.",
+        {"bad-modprobe": 1, "unknown": 1},
+        source="kernel: kernel/module/signing.c, module_sig_check",
+        sample="Lockdown: modprobe: unsigned module loading is restricted; see man kernel_lockdown.7",
+        follows=("builds.key-rejected", "builds.unsigned-vendor-reset"),
+        confirm="mokutil --sb-state",
+    ),
+    sign(
+        "builds.symbol-versions", "disagrees about version of symbol",
+        r"disagrees about version of symbol",
+        "A module was built for another kernel.",
+        {"bad-modprobe": 1, "unknown": 1},
+        source="kernel: kernel/module/version.c",
+        sample="vendor_reset: disagrees about version of symbol module_layout",
+    ),
+    sign(
+        "builds.vfio-not-found", "FATAL: Module vfio",
+        r"FATAL: Module vfio[\w-]* not found in directory",
+        "The running kernel has no VFIO module: its modules are gone since an upgrade without a reboot.",
+        {"bad-modprobe": 4},
+        source="modprobe(8); qemu-server: QemuServer/PCI.pm",
+        sample="modprobe: FATAL: Module vfio-pci not found in directory /lib/modules/6.8.12-4-pve",
+        confirm="ls /lib/modules; uname -r",
+    ),
+    sign(
+        "builds.vendor-reset-not-found", "FATAL: Module vendor",
+        r"FATAL: Module vendor[-_]reset not found in directory",
+        "vendor-reset is not built for the running kernel.",
+        {"vendor-reset-method": 5},
+        source="modprobe(8); gnif/vendor-reset, README",
+        sample="modprobe: FATAL: Module vendor-reset not found in directory /lib/modules/6.14.8-2-pve",
+        confirm="dkms status",
+    ),
+    sign(
+        "builds.gpu-in-use", " is in use",
+        r"(FATAL|ERROR): Module (nvidia\w*|amdgpu|radeon|nouveau|i915|xe|snd_hda_intel) is in use",
+        "A program or another module still uses the driver, so it cannot be taken out.",
+        {"host-driver-busy": 5},
+        source="modprobe(8), rmmod(8)",
+        sample="modprobe: FATAL: Module nvidia is in use.",
+        confirm="fuser -v /dev/nvidia* /dev/dri/*",
+    ),
+    sign(
+        "builds.bad-line", "ignoring bad line",
+        r"/modprobe\.d/\S+ line \d+: ignoring bad line starting with '",
+        "A line of a modprobe file means nothing and is left out.",
+        {"bad-modprobe": 6},
+        source="kmod: libkmod/libkmod-config.c, kmod_config_parse",
+        sample="libkmod: kmod_config_parse: /etc/modprobe.d/vfio.conf line 2: ignoring bad line starting with 'option'",
+    ),
+    sign(
+        "builds.insert-vfio", "could not insert 'vfio",
+        r"could not insert 'vfio\w*': ",
+        "VFIO's module was not taken: an option for it is not valid.",
+        {"bad-modprobe": 5},
+        source="modprobe(8)",
+        sample="modprobe: ERROR: could not insert 'vfio_pci': Invalid argument",
+        confirm="modprobe -c | grep '^options vfio'",
+    ),
+    harmless(
+        "builds.virqfd", "module 'vfio_virqfd'",
+        r"[Ff]ailed to find module 'vfio_virqfd'",
+        "vfio_virqfd has been a part of vfio since kernel 6.2; the line that wants it can go.",
+        source="systemd: modules-load.c; kernel: drivers/vfio/Kconfig, VFIO_VIRQFD",
+        sample="systemd-modules-load[512]: Failed to find module 'vfio_virqfd'",
+    ),
+    harmless(
+        "builds.firmware-missing", "Possible missing firmware",
+        r"W: Possible missing firmware /lib/firmware/",
+        "The initramfs lacks firmware that this machine need not have.",
+        source="initramfs-tools: hook-functions, manual_add_modules",
+        sample="W: Possible missing firmware /lib/firmware/amdgpu/navi12_gpu_info.bin for module amdgpu",
+    ),
+)  # fmt: skip

@@ -1,0 +1,417 @@
+"""What drivers and firmware say inside a guest, and what their tools say of them.
+
+1. The same driver may speak on the host; what it says there means much the same, so most rows speak for either.
+2. A driver's last words ("init failed") follow the line that says why, wherever that stands.
+3. Lines that say "wrong driver for this card" speak for no fault of the passthrough, and keep others from being blamed.
+"""
+
+from __future__ import annotations
+
+from .row import Sign, sign
+
+_RESETS = ("reset.gave-up*", "reset.vendor-failed", "reset.no-link", "power.vfio-inaccessible", "device.dead-header")
+_TAKEN = ("vfio.bar-taken", "qemu.mmap-failed", "qemu.region-busy")
+"""The card's memory belongs to another on the host, so no driver in the guest can reach it."""
+_WRONG_DRIVER = ("guest.nvidia-open-*", "guest.nvidia-unsupported", "guest.nvidia-other-driver", "guest.nvidia-cables")
+_NO_MEMORY = ("guest.nvidia-region", "guest.nvidia-bar-empty")
+
+_NVIDIA: tuple[Sign, ...] = (
+    sign(
+        "guest.nvidia-region", "NVRM: This PCI I/O region",
+        r"NVRM: This PCI I/O region assigned to your NVIDIA device is invalid",
+        "The guest's firmware or kernel found no place for a part of the card's memory.",
+        {"guest-address-space": 5, "rom-invalid": 0.5},
+        source="NVIDIA open-gpu-kernel-modules: nv-pci.c, nv_pci_validate_bars; kubevirt/kubevirt#11093",
+        sample="NVRM: This PCI I/O region assigned to your NVIDIA device is invalid:",
+        confirm="lspci -vv in the guest: memory regions without an address",
+    ),
+    sign(
+        "guest.nvidia-bar-empty", "NVRM: BAR",
+        r"NVRM: BAR\d is 0M @ 0x0",
+        "The guest's firmware or kernel found no place for a part of the card's memory.",
+        {"guest-address-space": 5},
+        source="NVIDIA open-gpu-kernel-modules: nv-pci.c, nv_pci_validate_bars",
+        sample="NVRM: BAR1 is 0M @ 0x0 (PCI:0000:01:00.0)",
+        follows=("guest.nvidia-region",),
+    ),
+    sign(
+        "guest.nvidia-region-held", "request_mem_region failed",
+        r"NVRM: (BAR\d )?request_mem_region failed",
+        "Another driver holds the card's memory: the picture that the firmware left, or nouveau.",
+        {"boot-framebuffer": 3, "host-driver-busy": 2.5},
+        source="NVIDIA open-gpu-kernel-modules: nv-pci.c, nv_pci_probe",
+        sample="NVRM: request_mem_region failed for 16M @ 0xf6000000. This can",
+        confirm="cat /proc/iomem",
+    ),
+    sign(
+        "guest.nvidia-wpr2", "unexpected WPR2 already up",
+        r"unexpected WPR2 already up, cannot proceed with booting (GSP|gsp)",
+        "The card still runs what an earlier driver loaded into it: it was not reset in between.",
+        {"reset-defective": 5, "host-driver-busy": 1},
+        source="NVIDIA open-gpu-kernel-modules: kernel_gsp.c, kgspBootstrap",
+        sample="NVRM: _kgspBootGspRm: unexpected WPR2 already up, cannot proceed with booting GSP",
+        confirm="cat /sys/bus/pci/devices/ADDRESS/reset_method on the host; does it work after a power cycle?",
+    ),
+    sign(
+        "guest.nvidia-init", "RmInitAdapter failed",
+        r"NVRM: .*RmInitAdapter failed!",
+        "The card did not start under its driver: not reset, without power, hidden memory, or the wrong driver.",
+        {"reset-defective": 2, "power-state": 1, "rom-invalid": 1, "guest-detects-vm": 1, "guest-address-space": 0.5},
+        source="NVIDIA open-gpu-kernel-modules: osinit.c, RmInitAdapter",
+        sample="NVRM: GPU 0000:01:00.0: RmInitAdapter failed! (0x22:0x56:667)",
+        follows=(*_NO_MEMORY, *_WRONG_DRIVER, "guest.nvidia-wpr2", "guest.nvidia-fallen", "guest.nvidia-irq",
+                 *_TAKEN, *_RESETS),
+        confirm="the lines before it",
+        when={
+            ("said.second-start",): {"reset-defective": 3.5, "power-state": 1},
+            ("said.power-cycle",): {"reset-defective": 3.5, "power-state": 1},
+            ("said.laptop-*",): {"laptop-battery": 1.5, "rom-invalid": 2, "reset-defective": 1},
+            ("said.rom-*",): {"rom-invalid": 3, "reset-defective": 1},
+        },
+    ),
+    sign(
+        "guest.nvidia-init-minor", "rm_init_adapter failed",
+        r"NVRM: .*rm_init_adapter failed",
+        "The card did not start under its driver.",
+        {"reset-defective": 1, "power-state": 0.5},
+        source="NVIDIA open-gpu-kernel-modules: nv.c, nv_start_device",
+        sample="NVRM: GPU 0000:01:00.0: rm_init_adapter failed, device minor number 0",
+        follows=("guest.nvidia-init", "guest.nvidia-wpr2", "guest.nvidia-fallen", *_NO_MEMORY, *_WRONG_DRIVER,
+                 *_RESETS),
+    ),
+    sign(
+        "guest.nvidia-modeset", "NvKmsKapiDevice",
+        r"Failed to allocate NvKmsKapiDevice",
+        "The card did not start under its driver, so it has no display either.",
+        {"reset-defective": 0.7, "rom-invalid": 0.5},
+        source="NVIDIA open-gpu-kernel-modules: nvidia-drm-drv.c, nv_drm_dev_load",
+        sample="[drm:nv_drm_load [nvidia_drm]] *ERROR* [nvidia-drm] [GPU ID 0x00000100] Failed to allocate "
+        "NvKmsKapiDevice",
+        follows=("guest.nvidia-init*", "guest.nvidia-wpr2", "guest.nvidia-fallen", *_NO_MEMORY, *_WRONG_DRIVER,
+                 *_RESETS),
+    ),
+    sign(
+        "guest.nvidia-bad-read", "Possible bad register read",
+        r"NVRM: .*Possible bad register read: addr: 0x[0-9a-f]+, *regvalue: 0x(bad|ffffffff)",
+        "A register of the card does not answer.",
+        {"reset-defective": 2, "power-state": 1.5},
+        source="NVIDIA open-gpu-kernel-modules: gpuHandleSanityCheckRegReadError",
+        sample="NVRM: gpuHandleSanityCheckRegReadError_GM107: Possible bad register read: addr: 0x88080, regvalue: "
+        "0xbadf4100, error code: Unknown SYS_PRI_ERROR_CODE",
+        follows=("guest.nvidia-wpr2", "guest.nvidia-fallen", "guest.xid-79", *_RESETS),
+    ),
+    sign(
+        "guest.nvidia-irq", "find an IRQ for your NVIDIA",
+        r"NVRM: Can't find an IRQ for your NVIDIA card",
+        "The card has no interrupt in this guest: neither messages nor a line.",
+        {"intx-broken": 3, "no-interrupt-remapping": 0.5},
+        source="NVIDIA open-gpu-kernel-modules: nv-pci.c, nv_pci_probe",
+        sample="NVRM: Can't find an IRQ for your NVIDIA card!",
+    ),
+    sign(
+        "guest.nvidia-vbios", "NVRM: GPU",
+        r"NVRM: GPU \S+: (Failed to copy vbios to system memory|.*[Ff]ailed to (read|load) (the )?VBIOS)",
+        "The driver could not read the card's ROM.",
+        {"rom-invalid": 3, "reset-defective": 2},
+        source="NVIDIA open-gpu-kernel-modules: osinit.c",
+        sample="NVRM: GPU 0000:01:00.0: Failed to copy vbios to system memory.",
+        follows=_RESETS,
+    ),
+    sign(
+        "guest.nvidia-open-only", "NVIDIA open kernel modules",
+        r"requires use of the NVIDIA open kernel modules",
+        "This card works only with the open flavour of NVIDIA's driver; the passthrough is fine.",
+        {"unknown": 1.5},
+        source="NVIDIA driver README, Open Linux Kernel Modules",
+        sample="NVRM: installed in this system requires use of the NVIDIA open kernel modules.",
+        confirm="modinfo nvidia | grep license",
+    ),
+    sign(
+        "guest.nvidia-open-never", "NVRM: nvidia.ko because",
+        r"NVRM: nvidia\.ko because it does not include the required GPU",
+        "The open flavour of NVIDIA's driver does not know this card: cards before Turing need the proprietary one. A "
+        "card whose registers read as nothing gives the same words.",
+        {"unknown": 1.5, "reset-defective": 0.5, "boot-framebuffer": 0.3},
+        source="NVIDIA open-gpu-kernel-modules: osapi.c, rm_is_supported_device",
+        sample="NVRM: nvidia.ko because it does not include the required GPU",
+        follows=_RESETS,
+        confirm="modinfo nvidia | grep license; the card's generation",
+    ),
+    sign(
+        "guest.nvidia-unsupported", "NVRM: installed in this system is not supported",
+        r"NVRM: installed in this system is not supported by (the|open)$",
+        "This release of NVIDIA's driver does not know this card; the passthrough is fine.",
+        {"unknown": 1.5},
+        source="NVIDIA open-gpu-kernel-modules: osapi.c, rm_is_supported_device",
+        sample="NVRM: installed in this system is not supported by the",
+        follows=("guest.nvidia-open-*",),
+    ),
+    sign(
+        "guest.nvidia-cables", "power cables connected",
+        r"GPU does not have the necessary power cables connected",
+        "The card's power connector is not plugged in.",
+        {"unknown": 2, "power-state": 0.5},
+        source="NVIDIA open-gpu-kernel-modules: osinit.c",
+        sample="NVRM: GPU 0000:01:00.0: GPU does not have the necessary power cables connected.",
+    ),
+    sign(
+        "guest.nvidia-other-driver", "NVRM: The NVIDIA probe routine was not called",
+        r"NVRM: The NVIDIA probe routine was not called for \d+ device",
+        "Another driver has the card: nouveau in a guest; on a host that passes the card, vfio-pci, which is right.",
+        {"host-driver-busy": 1},
+        source="NVIDIA open-gpu-kernel-modules: nv.c, nvidia_init_module",
+        sample="NVRM: The NVIDIA probe routine was not called for 1 device(s).",
+        where="guest",
+    ),
+    sign(
+        "guest.nvidia-none", "NVRM: ",
+        r"NVRM: (No NVIDIA GPU found|None of the NVIDIA (devices|graphics adapters) were initialized)",
+        "NVIDIA's driver found no card that it could start.",
+        {"unknown": 0.5, "reset-defective": 0.5, "guest-address-space": 0.5, "rom-invalid": 0.5},
+        source="NVIDIA open-gpu-kernel-modules: nv.c",
+        sample="NVRM: None of the NVIDIA devices were initialized.",
+        follows=("guest.nvidia-init*", "guest.nvidia-wpr2", "guest.nvidia-fallen", *_NO_MEMORY, *_WRONG_DRIVER),
+        where="guest",
+    ),
+    sign(
+        "guest.nvidia-mismatch", "NVRM: API mismatch",
+        r"NVRM: API mismatch: ",
+        "The driver's module and its libraries have different versions; after a reboot, or a clean installation, they "
+        "fit. The passthrough is fine.",
+        {"unknown": 1.5},
+        source="NVIDIA open-gpu-kernel-modules: nv-ioctl",
+        sample="NVRM: API mismatch: the client has the version 550.90.07, but",
+    ),
+    sign(
+        "guest.nvidia-fallen", "fallen off the bus",
+        r"^(?!.*Xid).*(has )?fallen off the bus",
+        "The card does not answer on the bus any more: power, heat, the link, or a sleep from which it did not wake.",
+        {"power-state": 3, "reset-defective": 2.5, "firmware-defect": 0.5},
+        source="NVIDIA open-gpu-kernel-modules: osinit.c; NVIDIA/open-gpu-kernel-modules#507; pop-os/pop#3363",
+        sample="NVRM: The NVIDIA GPU 0000:05:00.0 installed in this system has fallen off the bus and is not "
+        "responding",
+        follows=_RESETS,
+        confirm='dmesg of the host: "device inaccessible", AER',
+    ),
+    sign(
+        "guest.xid-79", "NVRM: Xid (",
+        r"NVRM: Xid \([^)]*\): 79\b",
+        "The card does not answer on the bus any more: power, heat, the link, or a sleep from which it did not wake.",
+        {"power-state": 3, "reset-defective": 2, "firmware-defect": 0.5},
+        source="NVIDIA Xid catalogue, 79; NVIDIA/open-gpu-kernel-modules#507",
+        sample="NVRM: Xid (PCI:0000:01:00): 79, pid='<unknown>', name=<unknown>, GPU has fallen off the bus.",
+        follows=_RESETS,
+        confirm='dmesg of the host: "device inaccessible", AER',
+    ),
+    sign(
+        "guest.xid-gsp", "NVRM: Xid (",
+        r"NVRM: Xid \([^)]*\): (119|120|109|62|61)\b",
+        "The card's own processor stopped answering its driver.",
+        {"reset-defective": 2, "power-state": 1},
+        source="NVIDIA Xid catalogue, 119, 120; NVIDIA/open-gpu-kernel-modules#1353, #1045",
+        sample="NVRM: Xid (PCI:0000:01:00): 119, Timeout after 6s of waiting for RPC response from GPU0 GSP!",
+        follows=_RESETS,
+    ),
+    sign(
+        "guest.xid-reset", "NVRM: Xid (",
+        r"NVRM: Xid \([^)]*\): 154\b",
+        "NVIDIA's driver says what the card needs now: a reset, or more.",
+        {"reset-defective": 1.5},
+        source="NVIDIA Xid catalogue, 154",
+        sample="NVRM: Xid (PCI:0000:01:00): 154, GPU recovery action changed from 0x0 (None) to 0x1 (GPU Reset "
+        "Required)",
+        follows=("guest.xid-79", "guest.xid-gsp", *_RESETS),
+    ),
+    sign(
+        "guest.xid-memory", "NVRM: Xid (",
+        r"NVRM: Xid \([^)]*\): (48|63|64|74|92|94|95)\b",
+        "The card's memory or its links to other cards have errors; that is the card itself.",
+        {"unknown": 1.5},
+        source="NVIDIA Xid catalogue",
+        sample="NVRM: Xid (PCI:0000:01:00): 48, pid=4242, name=python3, An uncorrectable double bit error (DBE) has "
+        "been detected",
+    ),
+    sign(
+        "guest.xid-application", "NVRM: Xid (",
+        r"NVRM: Xid \([^)]*\): (8|13|31|32|43|45|56|69)\b",
+        "A program made the card stop; mostly the program's or the driver's own fault.",
+        {"unknown": 0.5},
+        source="NVIDIA Xid catalogue",
+        sample="NVRM: Xid (PCI:0000:01:00): 31, pid=4242, name=python3, Ch 00000008, MMU Fault",
+    ),
+    sign(
+        "guest.smi-no-driver", "communicate with the NVIDIA driver",
+        r"NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver",
+        "NVIDIA's module is not loaded: not built for this kernel, refused by Secure Boot, or it found no card to "
+        "start.",
+        {"unknown": 1},
+        source="NVIDIA nvidia-smi",
+        sample="NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver. Make sure that the "
+        "latest "
+        "NVIDIA driver is installed and running.",
+        follows=("guest.nvidia-*", "guest.xid-*", "builds.*"),
+        confirm="lsmod | grep nvidia; dmesg | grep NVRM; mokutil --sb-state",
+    ),
+    sign(
+        "guest.smi-no-devices", "No devices were found",
+        r"No devices were found",
+        "NVIDIA's module is loaded and has no card that it could start; the kernel's log of the guest says why.",
+        {"reset-defective": 1, "guest-address-space": 1, "rom-invalid": 0.7, "power-state": 0.7, "unknown": 0.5},
+        source="NVIDIA nvidia-smi",
+        sample="No devices were found",
+        follows=("guest.nvidia-init*", "guest.nvidia-wpr2", "guest.nvidia-fallen", "guest.xid-79", *_NO_MEMORY,
+                 *_WRONG_DRIVER, *_TAKEN, *_RESETS),
+        confirm="dmesg | grep NVRM in the guest",
+    ),
+    sign(
+        "guest.smi-handle", "determine the device handle for",
+        r"Unable to determine the device handle for (gpu|GPU)",
+        "The card was there and stopped answering, or an old driver refuses a virtual machine.",
+        {"power-state": 1.5, "reset-defective": 1.5, "guest-detects-vm": 1},
+        source="NVIDIA nvidia-smi; NVIDIA/kubevirt-gpu-device-plugin#2",
+        sample="Unable to determine the device handle for GPU 0000:01:00.0: Unknown Error",
+        follows=("guest.nvidia-fallen", "guest.xid-79", *_RESETS),
+    ),
+    sign(
+        "guest.smi-mismatch", "NVML: Driver/library",
+        r"NVML: Driver/library version mismatch",
+        "The driver's module and its libraries have different versions. In a container they must be the host's; "
+        "elsewhere a reboot is due.",
+        {"unknown": 1.5},
+        source="NVIDIA nvidia-smi",
+        sample="Failed to initialize NVML: Driver/library version mismatch",
+    ),
+)  # fmt: skip
+
+_OTHERS: tuple[Sign, ...] = (
+    sign(
+        "guest.nouveau-chipset", "device unknown",
+        r"nouveau .*unknown chipset \((ffffffff|00000000|badf[0-9a-f]{4})\)",
+        "The card's registers read as nothing: it did not come back from a reset, or its memory is not reachable.",
+        {"reset-defective": 3, "power-state": 2, "boot-framebuffer": 1},
+        source="kernel: drivers/gpu/drm/nouveau/nvkm/engine/device/base.c, nvkm_device_ctor",
+        sample="nouveau 0000:01:00.0: device unknown: unknown chipset (ffffffff)",
+        follows=(*_TAKEN, *_RESETS),
+    ),
+    sign(
+        "guest.amdgpu-no-rom", "locate a BIOS ROM",
+        r"^(?!.*vendor-reset).*Unable to locate a BIOS ROM",
+        "AMD's driver found no ROM of the card, neither on it nor from the guest's firmware.",
+        {"rom-invalid": 5, "boot-framebuffer": 0.5},
+        source="kernel: drivers/gpu/drm/amd/amdgpu/amdgpu_bios.c, amdgpu_get_bios; "
+        "isc30/ryzen-gpu-passthrough-proxmox#117",
+        sample="amdgpu 0000:01:00.0: amdgpu: Unable to locate a BIOS ROM",
+    ),
+    sign(
+        "guest.amdgpu-firmware", "firmware load for amdgpu",
+        r"Direct firmware load for amdgpu/\S+ failed with error -2",
+        "The guest lacks the firmware files for this card; the passthrough is fine.",
+        {"unknown": 2},
+        source="kernel: drivers/base/firmware_loader/main.c",
+        sample="amdgpu 0000:01:00.0: Direct firmware load for amdgpu/gc_11_0_0_pfp.bin failed with error -2",
+        confirm="the package with AMD's firmware in the guest",
+    ),
+    sign(
+        "guest.amdgpu-psp", "PSP ",
+        r"PSP (tmr init|load tmr|load kdb|load sys drv|create ring|firmware loading|boot config|load sos) failed",
+        "The card's security processor does not take its firmware: the card was not reset since its last use.",
+        {"amd-reset-bug": 3.5, "boot-framebuffer": 1, "rom-invalid": 0.5},
+        source="kernel: drivers/gpu/drm/amd/amdgpu/amdgpu_psp.c; isc30/ryzen-gpu-passthrough-proxmox#68, #131",
+        sample="amdgpu 0000:07:00.0: amdgpu: PSP tmr init failed!",
+        follows=("guest.amdgpu-firmware", "guest.amdgpu-no-rom", *_TAKEN, *_RESETS),
+        confirm="does the first start after a power-off work?",
+    ),
+    sign(
+        "guest.amdgpu-smu", "amdgpu: SMU",
+        r"amdgpu: (SMU: (I'm not done|response:0xFFFFFFFF)|.*SMU .*(not initialized|failed to (setup|init)|"
+        r"is not ready))",
+        "The card's power processor does not answer its driver.",
+        {"amd-reset-bug": 3, "power-state": 1},
+        source="kernel: drivers/gpu/drm/amd/pm/swsmu/smu_cmn.c",
+        sample="amdgpu 0000:07:00.0: amdgpu: SMU: I'm not done with your previous command: SMN_C2PMSG_66:0x00000006",
+        follows=_RESETS,
+    ),
+    sign(
+        "guest.amdgpu-trn", "ACK should not assert",
+        r"trn=[0-9a-f]+ ACK should not assert! wait again",
+        "AMD's driver takes the card for a virtual function, since its registers read as all ones.",
+        {"amd-reset-bug": 3, "boot-framebuffer": 2.5, "reset-defective": 1},
+        source="kernel: drivers/gpu/drm/amd/amdgpu/mxgpu_nv.c, mxgpu_ai.c; siderolabs/talos#14356",
+        sample="[drm:xgpu_nv_mailbox_trans_msg [amdgpu]] trn=2 ACK should not assert! wait again !",
+        follows=(*_TAKEN, *_RESETS),
+        confirm="cat /proc/iomem on the host: BOOTFB, simpledrm",
+    ),
+    sign(
+        "guest.amdgpu-hw-init", "hw_init of IP block",
+        r"hw_init of IP block <\w+> failed -?\d+",
+        "A part of the card did not start under AMD's driver.",
+        {"amd-reset-bug": 2.5, "rom-invalid": 0.5, "boot-framebuffer": 0.5},
+        source="kernel: drivers/gpu/drm/amd/amdgpu/amdgpu_device.c, amdgpu_device_ip_init",
+        sample="[drm:amdgpu_device_fw_loading [amdgpu]] *ERROR* hw_init of IP block <psp> failed -22",
+        follows=("guest.amdgpu-firmware", "guest.amdgpu-psp", "guest.amdgpu-smu", "guest.amdgpu-no-rom", *_TAKEN,
+                 *_RESETS),
+    ),
+    sign(
+        "guest.amdgpu-fatal", "error during GPU init",
+        r"(amdgpu|radeon) .*Fatal error during GPU init",
+        "The card did not start under AMD's driver.",
+        {"amd-reset-bug": 2.5, "rom-invalid": 1.5, "boot-framebuffer": 1},
+        source="kernel: drivers/gpu/drm/amd/amdgpu/amdgpu_device.c, amdgpu_device_init",
+        sample="amdgpu 0000:07:00.0: amdgpu: Fatal error during GPU init",
+        follows=("guest.amdgpu-firmware", "guest.amdgpu-psp", "guest.amdgpu-smu", "guest.amdgpu-no-rom",
+                 "guest.amdgpu-hw-init", "guest.amdgpu-trn", *_TAKEN, *_RESETS),
+    ),
+    sign(
+        "guest.amdgpu-probe", "driver amdgpu failed with error",
+        r"probe with driver amdgpu failed with error -\d+",
+        "The card did not start under AMD's driver.",
+        {"amd-reset-bug": 1.5, "rom-invalid": 1, "boot-framebuffer": 1},
+        source="kernel: drivers/base/dd.c, call_driver_probe",
+        sample="amdgpu 0000:07:00.0: probe with driver amdgpu failed with error -22",
+        follows=("guest.amdgpu-fatal", "guest.amdgpu-psp", "guest.amdgpu-smu", "guest.amdgpu-no-rom", "guest.amdgpu"
+        "-hw-init",
+                 "guest.amdgpu-trn", "guest.amdgpu-firmware", *_TAKEN, *_RESETS),
+    ),
+    sign(
+        "guest.amdgpu-probe-old", "amdgpu: probe of",
+        r"amdgpu: probe of \S+ failed with error -\d+",
+        "The card did not start under AMD's driver.",
+        {"amd-reset-bug": 1.5, "rom-invalid": 1, "boot-framebuffer": 1},
+        source="kernel: drivers/base/dd.c, really_probe",
+        sample="amdgpu: probe of 0000:07:00.0 failed with error -22",
+        follows=("guest.amdgpu-fatal", "guest.amdgpu-psp", "guest.amdgpu-smu", "guest.amdgpu-no-rom", "guest.amdgpu"
+        "-hw-init",
+                 "guest.amdgpu-trn", "guest.amdgpu-firmware", *_TAKEN, *_RESETS),
+    ),
+    sign(
+        "guest.i915-dead", "drm] *ERROR* Device is non-operational",
+        r"Device is non-operational; MMIO access returns 0xFFFFFFFF",
+        "The graphics' registers read as all ones: a virtual function whose parent is not ready, or a device that did "
+        "not come back from a reset.",
+        {"sriov-setup": 2, "reset-defective": 2, "power-state": 1},
+        source="kernel: drivers/gpu/drm/i915/intel_uncore.c, sanity_check_mmio_access; strongtz/i915-sriov-dkms#133",
+        sample="i915 0000:01:00.0: [drm] *ERROR* Device is non-operational; MMIO access returns 0xFFFFFFFF!",
+        follows=_RESETS,
+        when={("said.vf*",): {"sriov-setup": 3, "reset-defective": 1}},
+    ),
+    sign(
+        "guest.i915-no-vbt", "drm] Failed to find VBIOS",
+        r"\[drm\] Failed to find VBIOS tables \(VBT\)",
+        "Intel's driver knows nothing of the display's plugs: the graphics came without their settings (OpRegion), as "
+        "virtual functions always do.",
+        {"igd-legacy": 1.5, "rom-invalid": 1},
+        source="kernel: drivers/gpu/drm/i915/display/intel_bios.c, intel_bios_init",
+        sample="i915 0000:00:10.0: [drm] Failed to find VBIOS tables (VBT)",
+        where="guest",
+    ),
+    sign(
+        "guest.ovmf-conflict", "rejected due to resource confliction",
+        r"PciBus: \[[0-9a-f|]+\] was rejected due to resource confliction",
+        "The guest's firmware found no place for a device's memory and left the device out.",
+        {"guest-address-space": 5},
+        source="edk2: MdeModulePkg/Bus/Pci/PciBusDxe/PciLib.c, RejectPciDevice",
+        sample="PciBus: [02|00|00] was rejected due to resource confliction.",
+    ),
+)  # fmt: skip
+
+SIGNS: tuple[Sign, ...] = (*_NVIDIA, *_OTHERS)
