@@ -62,7 +62,7 @@ class Physical:
 
 def closely(host: Host) -> Facts:
     """A quick look, and a close one at every function that can have virtual ones."""
-    from ..probe import look_at_sriov
+    from ..probe.sriov import look_at_sriov
 
     facts = look(host)
     return replace(facts, sriov=look_at_sriov(host, facts.devices))

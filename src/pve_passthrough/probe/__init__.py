@@ -19,9 +19,7 @@ from ..model.lifecycle import Lifecycle
 from ..model.pci import Address
 from .asking import Asking
 from .assignments import probe_assignments, probe_hookscripts
-from .attached import probe_attached
 from .boot import probe_boot, probe_spaces
-from .containers import probe_given_nodes, probe_nodes, probe_own_containers
 from .disks import mounts
 from .display import probe_display
 from .dpkg import Packages
@@ -41,11 +39,10 @@ from .pve import (
     probe_rom_files,
     probe_storages,
 )
-from .sriov import look_at_sriov, probe_sriov
 from .usb import probe_usb
 from .uses import Uses, probe_uses
 
-__all__ = ["look_at_sriov", "probe", "remembered_places", "usb_closely"]
+__all__ = ["probe", "remembered_places", "usb_closely"]
 
 _T = TypeVar("_T")
 
@@ -104,28 +101,41 @@ def probe(
         mediated=part("mediated", lambda: probe_mediated(ask, devices, guests, not glance)),
         assignments=part("assignments", lambda: probe_assignments(ask)) or (),
         storages=storages,
-        attached=part("attached", lambda: probe_attached(ask)) if deep else None,
         rom_files=part("rom_files", lambda: probe_rom_files(ask, guests or (), pve.node)) or {},
         uses=uses.uses,
         usb_uses=uses.usb,
         uses_known=uses.known,
         spaces=part("spaces", lambda: probe_spaces(ask, boot, points)) or (),
         containers=part("containers", lambda: probe_containers(ask, pve)),
-        own_containers=part("own_containers", lambda: probe_own_containers(ask, pve)) if deep else None,
-        dev_nodes=part("dev_nodes", lambda: probe_nodes(ask)) if deep else None,
-        given_nodes=(part("assignments", lambda: probe_given_nodes(ask)) or ()) if deep else (),
         bridges=part("bridges", lambda: probe_bridges(ask)),
         memory_total=memory[0],
         memory_free=memory[1],
         root_windows=part("root_windows", lambda: probe_root_windows(ask)) if deep else None,
-        sriov=part("sriov", lambda: probe_sriov(ask, devices)) if deep else None,
         numa_nodes=part("numa", lambda: probe_numa(ask)),
         files={
             **(part("files", lambda: probe_files(ask)) or {}),
             **((part("files", lambda: probe_hookscripts(ask, storages or ())) or {}) if deep else {}),
         },
     )
+    if deep:
+        facts = _deeper(ask, facts)
     return replace(facts, gaps=ask.gaps)
+
+
+def _deeper(ask: Asking, facts: Facts) -> Facts:
+    """What a deep look alone asks; its modules are loaded then, for a glance has no time for them."""
+    from .attached import probe_attached
+    from .containers import probe_given_nodes, probe_nodes, probe_own_containers
+    from .sriov import probe_sriov
+
+    return replace(
+        facts,
+        attached=_part(ask, "attached", lambda: probe_attached(ask)),
+        own_containers=_part(ask, "own_containers", lambda: probe_own_containers(ask, facts.pve)),
+        dev_nodes=_part(ask, "dev_nodes", lambda: probe_nodes(ask)),
+        given_nodes=_part(ask, "assignments", lambda: probe_given_nodes(ask)) or (),
+        sriov=_part(ask, "sriov", lambda: probe_sriov(ask, facts.devices)),
+    )
 
 
 def remembered_places(host: Host, vmid: int) -> frozenset[Address]:

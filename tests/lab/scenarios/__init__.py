@@ -25,10 +25,10 @@ ALL = (
     Scenario("power-cuts", "the plug is pulled at three moments of apply; Debian 13", 460, power_cuts.run),
     Scenario("handover", "the host's own display to a guest and back; a failed start heals", 160, handover.run),
     Scenario("devices", "virtual functions, USB, NVMe and shares: to a guest and back", 360, devices.run),
+    Scenario("package", "the .deb installed, used, removed and purged in both Debians", 180, package.scenario),
     Scenario("zoo", "every kind of slot and its group; binding at run time; a group not viable", 80, topologies.zoo),
     Scenario("amd", "groups on an AMD IOMMU", 65, topologies.amd),
     Scenario("virtio-iommu", "groups on a virtio-iommu", 65, topologies.virtio),
     Scenario("no-remapping", "no interrupt remapping: refused by the kernel and foretold", 65, topologies.no_remapping),
-    Scenario("package", "the .deb installed, used, removed and purged in both Debians", 180, package.scenario),
 )
 """Every scenario is independent of the others."""
